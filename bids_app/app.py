@@ -1,0 +1,181 @@
+"""Run the BIDS App's two levels: plan, work, tell, and leave a record of the run."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+from rich.console import Console
+
+from bids_app import __version__, pipeline
+from bids_app.dataset.atomic import write_json
+from bids_app.errors import NoUsableData
+from bids_app.execution.local import StoppedBySignal, describe, run_jobs, stop_on_signals
+from bids_app.execution.plan_table import plan_table
+from bids_app.options import Options
+from bids_app.records import Outcome
+
+log = logging.getLogger("bids_app")
+
+
+@dataclass
+class _Record:
+    """What ``logs/run-<id>_summary.json`` will say; written whatever happens."""
+
+    options: Options
+    identifier: str
+    start: float = field(default_factory=time.monotonic)
+    outcomes: list[Outcome] = field(default_factory=list)
+    stopped: str | None = None
+
+    @property
+    def folder(self) -> Path:
+        return self.options.out_dir / "logs"
+
+    def write(self, exit_code: int) -> None:
+        units = [
+            {
+                "unit": outcome.identifier,
+                "status": outcome.status,
+                "seconds": round(outcome.seconds, 2),
+                "lesions": outcome.lesions,
+                "warnings": list(outcome.warnings),
+                "error": outcome.error,
+            }
+            for outcome in self.outcomes
+        ]
+        document = {
+            "version": __version__,
+            "level": self.options.level,
+            "exit_code": exit_code,
+            "stopped": self.stopped,
+            "seconds": round(time.monotonic() - self.start, 2),
+            "units": units,
+        }
+        write_json(self.folder / f"run-{self.identifier}_summary.json", document)
+
+
+def run_participant(options: Options) -> int:
+    """Process the selected sessions.
+
+    Returns
+    -------
+    int
+        0, or 1 when a session failed; 128 + n after signal n.
+
+    Raises
+    ------
+    CordLesionError
+        When nothing can be done at all: unknown labels, no usable data, no model.
+    """
+    plan = pipeline.plan(options)
+    console = Console(highlight=False, soft_wrap=True)
+    if options.dry_run:
+        Console(width=None if console.is_terminal else 160).print(
+            plan_table(plan.jobs, plan.unusable)
+        )
+        return 0
+    if not plan.jobs:
+        reasons = " ".join(str(error) for _, error in plan.unusable[:5])
+        raise NoUsableData(f"No session of the selection can be processed. {reasons}")
+    pipeline.set_up(options)
+    with _recording(options) as record, stop_on_signals():
+        for session, error in plan.unusable:
+            _tell(console, record, Outcome(session.identifier, "failed", error=describe(error)), 0)
+        worker = pipeline.Worker(options, plan.preset, plan.manifest)
+        total = len(plan.jobs) + len(plan.unusable)
+        if not (options.stop_on_first_crash and plan.unusable):
+            for outcome in run_jobs(plan.jobs, worker, options.stop_on_first_crash):
+                _tell(console, record, outcome, total)
+    return _finish(console, record)
+
+
+def run_group(options: Options) -> int:
+    """Write the tables of the cohort from the derivatives.
+
+    Returns
+    -------
+    int
+        Always 0: failed and missing sessions are in the tables.
+
+    Raises
+    ------
+    NoUsableData
+        When no session has results.
+    """
+    tables = pipeline.summarise(options)
+    counts = tables.sessions["status"].value_counts()
+    for remark in tables.remarks:
+        log.warning("%s", remark)
+    if not counts.get("done", 0):
+        raise NoUsableData(
+            f"No session in {options.out_dir} is done, so there is nothing to summarise; "
+            "run the participant level first."
+        )
+    parts = ", ".join(f"{counts.get(key, 0)} {key}" for key in ("done", "failed", "missing"))
+    print(f"Group: {parts}. Tables: {options.out_dir}/group_*.tsv")
+    return 0
+
+
+@contextmanager
+def _recording(options: Options) -> Iterator[_Record]:
+    """Keep a log file and a record of the run; the record is written even after a signal."""
+    stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S")
+    record = _Record(options, f"{stamp}-{os.getpid()}")
+    record.folder.mkdir(parents=True, exist_ok=True)
+    handler = logging.FileHandler(record.folder / f"run-{record.identifier}.log", delay=True)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s %(message)s"))
+    before = log.level
+    log.setLevel(logging.DEBUG)
+    log.addHandler(handler)
+    try:
+        yield record
+    except StoppedBySignal as stop:
+        record.stopped = str(stop)
+        record.write(stop.exit_code)
+        raise SystemExit(stop.exit_code) from None
+    except BaseException:
+        record.write(70)
+        raise
+    finally:
+        log.setLevel(before)
+        log.removeHandler(handler)
+        handler.close()
+
+
+def _tell(console: Console, record: _Record, outcome: Outcome, total: int) -> None:
+    """Note an outcome and print one line about it."""
+    record.outcomes.append(outcome)
+    place = f"[{len(record.outcomes)}/{total}] " if total else ""
+    line = f"{place}{outcome.identifier}: {outcome.status}"
+    if outcome.lesions is not None:
+        line += f", {outcome.lesions} lesion{'' if outcome.lesions == 1 else 's'}"
+    if outcome.status == "done":
+        line += f", {outcome.seconds:.1f} s"
+    line += "".join(f"; warning: {warning}" for warning in outcome.warnings)
+    line += f". {outcome.error}" if outcome.error else ""
+    console.print(line, markup=False)
+    log.info("%s", line)
+
+
+def _finish(console: Console, record: _Record) -> int:
+    """Print the summary line, write the record, and give the exit code."""
+    count = {
+        status: sum(outcome.status == status for outcome in record.outcomes)
+        for status in ("done", "up-to-date", "failed")
+    }
+    code = 1 if count["failed"] else 0
+    record.write(code)
+    console.print(
+        f"Participant: {count['done']} done, {count['up-to-date']} already up to date, "
+        f"{count['failed']} failed in {time.monotonic() - record.start:.1f} s. "
+        f"Results: {record.options.out_dir}",
+        markup=False,
+    )
+    return code

@@ -1,0 +1,157 @@
+"""The command line: subcommands, exit codes, and what is said on the terminal."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from bids_app import __version__
+from bids_app.errors import CordLesionError
+from bids_app.options import Options, add_app_arguments, options_from_arguments
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the program.
+
+    Parameters
+    ----------
+    arguments : sequence of str, optional
+        Without the program's name; those of the process by default.
+
+    Returns
+    -------
+    int
+        The exit code, see `bids_app.errors`.
+    """
+    parser = build_parser()
+    namespace = parser.parse_args(sys.argv[1:] if arguments is None else list(arguments))
+    verbose = getattr(namespace, "verbosity", 0)
+    try:
+        return int(namespace.run(namespace))
+    except CordLesionError as error:
+        print(f"{type(error).__name__}: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("Stopped by SIGINT.", file=sys.stderr)
+        return 130
+    except Exception as error:
+        if verbose:
+            raise
+        print(
+            f"{type(error).__name__}: {error}\nThis is a fault of CordLesion, not of your data. "
+            "Run again with -v and report what it prints.",
+            file=sys.stderr,
+        )
+        return CordLesionError.exit_code
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Build the parser of all subcommands; importing torch is left to those that need it."""
+    parser = argparse.ArgumentParser(
+        prog="cordlesion",
+        description="Find multiple sclerosis lesions in spinal-cord MRI. For research use.",
+    )
+    parser.add_argument("--version", action="version", version=f"cordlesion {__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    run = commands.add_parser(
+        "run",
+        help="the BIDS App",
+        description="Find multiple sclerosis lesions in a BIDS dataset of spinal-cord MRI.",
+    )
+    add_app_arguments(run)
+    run.set_defaults(run=_run)
+    _add_demo(commands)
+    _add_train(commands)
+    return parser
+
+
+def _add_demo(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    demo = commands.add_parser("demo", help="write a synthetic BIDS dataset with ground truth")
+    demo.add_argument("dir", type=Path, metavar="DIR", help="where the dataset goes")
+    demo.add_argument("--subjects", type=int, default=4, metavar="N", help="default: %(default)s")
+    demo.add_argument("--seed", type=int, default=1, metavar="S", help="default: %(default)s")
+    demo.add_argument(
+        "--score",
+        type=Path,
+        metavar="DERIVATIVES",
+        help="write nothing; compare these derivatives with the ground truth of DIR",
+    )
+    demo.set_defaults(run=_demo)
+
+
+def _add_train(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    train = commands.add_parser("train", help="train a model")
+    kinds = train.add_subparsers(required=True, metavar="KIND")
+    box = kinds.add_parser(
+        "box", help="train the model in the box on synthetic spines, or go on with a run"
+    )
+    box.add_argument("folder", type=Path, metavar="RUN_DIR", help="the run; resumed when there")
+    box.add_argument("--steps", type=int, default=8000, help="in all (default: %(default)s)")
+    box.add_argument("--seed", type=int, default=1, help="default: %(default)s")
+    box.add_argument("--batch-size", type=int, default=2, help="default: %(default)s")
+    box.add_argument("--workers", type=int, default=1, help="default: %(default)s")
+    box.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    box.add_argument(
+        "--package", type=Path, metavar="MODEL_DIR", help="write the averaged weights there"
+    )
+    box.set_defaults(run=_train_box)
+
+
+def _run(namespace: argparse.Namespace) -> int:
+    options = options_from_arguments(namespace)
+    _refuse_what_is_not_there(options)
+    from bids_app.app import run_group, run_participant
+
+    return run_participant(options) if options.level == "participant" else run_group(options)
+
+
+def _refuse_what_is_not_there(options: Options) -> None:
+    """Say so, rather than ignore an option that this version cannot honour."""
+    from bids_app.errors import MissingResource, UsageError
+
+    spaces = [space for space in options.output_spaces if space != options.reference]
+    if spaces:
+        raise MissingResource(
+            f"--output-spaces {' '.join(spaces)}: no such template is installed; "
+            f"leave the option out to get results on the {options.reference}'s own grid."
+        )
+    if options.derivatives or options.reports_only:
+        name = "--derivatives" if options.derivatives else "--reports-only"
+        raise UsageError(f"{name} is not supported by version {__version__}; leave it out.")
+
+
+def _demo(namespace: argparse.Namespace) -> int:
+    if namespace.score:
+        from bids_app.demo_score import score_demo
+
+        return score_demo(namespace.dir, namespace.score)
+    from bids_app.demo import write_demo
+
+    write_demo(namespace.dir, namespace.subjects, namespace.seed)
+    print(f"Wrote a synthetic BIDS dataset with its ground truth to {namespace.dir}")
+    return 0
+
+
+def _train_box(namespace: argparse.Namespace) -> int:
+    from bids_app.training.fit import FitSettings, fit
+    from bids_app.training.package import package_box
+
+    settings = FitSettings(
+        folder=namespace.folder,
+        steps=namespace.steps,
+        batch_size=namespace.batch_size,
+        seed=namespace.seed,
+        workers=namespace.workers,
+        device=namespace.device,
+    )
+    state = fit(settings)
+    if namespace.package:
+        manifest = package_box(state, namespace.package, __version__)
+        print(f"Wrote {manifest}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""The cohort: what a tree of derivatives says about all its sessions."""

@@ -1,0 +1,167 @@
+"""Lay records out as the cohort's tables: records in, frames and their dictionaries out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+
+from bids_app.cohort.session import Cell, SessionRecord
+
+Dictionary = dict[str, dict[str, Any]]
+
+_SESSION_COLUMNS: Dictionary = {
+    "participant_id": {"Description": "Participant, as in participants.tsv."},
+    "session_id": {"Description": "Session; n/a in a dataset without sessions."},
+    "status": {
+        "Description": "Whether the session's results are there.",
+        "Levels": {
+            "done": "Results are there and usable.",
+            "failed": "The newest run failed, or its results cannot be read; see error.",
+            "missing": "The session exists but was not processed.",
+        },
+    },
+    "error": {"Description": "Why the session failed."},
+    "lesion_count": {"Description": "Number of lesions; n/a unless done.", "Units": "lesion"},
+    "lesion_volume_mm3": {"Description": "Volume of all lesions.", "Units": "mm^3"},
+    "cord_volume_mm3": {"Description": "Volume of the cord in the image.", "Units": "mm^3"},
+    "cord_length_mm": {
+        "Description": "Length of the cord in the image, along its centreline.",
+        "Units": "mm",
+    },
+    "cord_mean_area_mm2": {
+        "Description": "Mean cross-sectional area of the cord, corrected for its angle.",
+        "Units": "mm^2",
+    },
+    "lesion_load": {
+        "Description": "Fraction of the cord's volume that is lesion, 0 to 1.",
+        "Units": "arbitrary",
+    },
+    "second_contrast": {"Description": "Contrast used beside the reference; n/a for none."},
+    "registration_accepted": {
+        "Description": "Whether the second contrast was moved: false when its header was better."
+    },
+    "model": {"Description": "Name of the model."},
+    "software_version": {"Description": "Version of CordLesion that wrote the results."},
+}
+_IDENTITY = ("participant_id", "session_id")
+
+
+def split_identifier(identifier: str) -> tuple[str, str | None]:
+    """Split an identifier into participant and session.
+
+    Examples
+    --------
+    >>> split_identifier("sub-01_ses-M0"), split_identifier("sub-01")
+    (('sub-01', 'ses-M0'), ('sub-01', None))
+    """
+    participant, _, session = identifier.partition("_ses-")
+    return participant, f"ses-{session}" if session else None
+
+
+def sessions_table(
+    records: Sequence[SessionRecord], participants: Mapping[str, Mapping[str, Any]]
+) -> tuple[pd.DataFrame, Dictionary]:
+    """Lay out one row for each session.
+
+    Parameters
+    ----------
+    records : sequence of SessionRecord
+    participants : mapping
+        From participant (with or without ``sub-``) to the columns of participants.tsv. A
+        column that has the name of one of ours is called ``participants_<name>``.
+
+    Returns
+    -------
+    table : DataFrame
+        Sorted by participant and session. Numbers are missing values unless done.
+    dictionary : dict
+        Column to its description.
+    """
+    known = {f"sub-{key.removeprefix('sub-')}": row for key, row in participants.items()}
+    extra = list(dict.fromkeys(name for row in known.values() for name in row))
+    extra = [name for name in extra if name != "participant_id"]
+    names = {name: f"participants_{name}" if name in _SESSION_COLUMNS else name for name in extra}
+    rows = [
+        _session_row(record)
+        | {names[name]: _given(_participant(record, known).get(name)) for name in extra}
+        for record in _ordered(records)
+    ]
+    columns = [*_SESSION_COLUMNS, *names.values()]
+    frame = pd.DataFrame(rows, columns=columns, dtype=object)
+    described = {names[name]: {"Description": "As in participants.tsv."} for name in extra}
+    return _typed(frame), {**_SESSION_COLUMNS, **described}
+
+
+def lesions_table(
+    records: Sequence[SessionRecord], dictionary: Mapping[str, Any]
+) -> tuple[pd.DataFrame, Dictionary]:
+    """Lay out one row for each lesion of the sessions that are done.
+
+    Parameters
+    ----------
+    records : sequence of SessionRecord
+    dictionary : mapping
+        Description of the sessions' lesion tables, column by column.
+
+    Returns
+    -------
+    table : DataFrame
+        All columns of the sessions' tables behind participant and session.
+    dictionary : dict
+        Column to its description.
+    """
+    done = [record for record in _ordered(records) if record.status == "done"]
+    columns = list(dict.fromkeys(name for record in done for name in record.lesion_columns))
+    rows = [_identity(record) | dict(lesion) for record in done for lesion in record.lesions]
+    frame = pd.DataFrame(rows, columns=[*_IDENTITY, *(columns or ["index", "name"])])
+    described = {name: dictionary.get(name) for name in frame.columns[len(_IDENTITY) :]}
+    return frame, {name: _SESSION_COLUMNS[name] for name in _IDENTITY} | {
+        name: entry if isinstance(entry, dict) else {"Description": "As in the session's table."}
+        for name, entry in described.items()
+    }
+
+
+def _ordered(records: Iterable[SessionRecord]) -> list[SessionRecord]:
+    def key(record: SessionRecord) -> tuple[str, str]:
+        participant, session = split_identifier(record.identifier)
+        return participant, session or ""
+
+    return sorted(records, key=key)
+
+
+def _identity(record: SessionRecord) -> dict[str, Cell]:
+    participant, session = split_identifier(record.identifier)
+    return {"participant_id": participant, "session_id": session}
+
+
+def _session_row(record: SessionRecord) -> dict[str, Any]:
+    numbers = record.numbers
+    cord, lesion = numbers.get("cord_volume_mm3"), numbers.get("lesion_volume_mm3")
+    load = round(lesion / cord, 6) if cord and lesion is not None else None
+    return {
+        **_identity(record),
+        "status": record.status,
+        "error": record.error and " ".join(record.error.split()),
+        **numbers,
+        "lesion_load": load,
+        **record.facts,
+    }
+
+
+def _participant(
+    record: SessionRecord, known: Mapping[str, Mapping[str, Any]]
+) -> Mapping[str, Any]:
+    return known.get(split_identifier(record.identifier)[0], {})
+
+
+def _given(value: Any) -> Any:
+    return None if value in ("n/a", "") else value
+
+
+def _typed(frame: pd.DataFrame) -> pd.DataFrame:
+    """Give counts, numbers and flags their own types, so that 3 is not written as 3.0."""
+    types = {name: "float64" for name, entry in _SESSION_COLUMNS.items() if "Units" in entry}
+    types |= {"lesion_count": "Int64", "registration_accepted": "boolean"}
+    return frame.astype(types)

@@ -1,0 +1,169 @@
+"""Find the scans of each session: the only place that uses pybids."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import re
+import sqlite3
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from bids_app.dataset.database import DATABASE_NAME, folder_times, publish, why_unusable
+from bids_app.dataset.entities import parse_name
+from bids_app.dataset.folders import anat_folder, list_sessions
+from bids_app.options import Options
+from bids_app.records import Scan, Session
+
+_EXTENSIONS = (".nii", ".nii.gz")
+_SHOWN = 5
+_log = logging.getLogger(__name__)
+
+
+def discover(options: Options) -> tuple[Session, ...]:
+    """Find the sessions that `options` select and the anatomical scans of each.
+
+    Only ``sub-*[/ses-*]/anat`` of the raw dataset is looked at, and nothing is written to it.
+    Links that lead nowhere (git-annex without its content) count as scans: whoever opens one
+    will say so. A session without scans is a session still.
+
+    Parameters
+    ----------
+    options : Options
+        ``bids_dir``, the labels, ``bids_database_dir`` and ``dry_run`` matter here; the filters
+        do not, they choose among what is found (`bids_app.dataset.select`).
+
+    Returns
+    -------
+    tuple of Session
+        In the order of their labels, each with its scans in the order of their names.
+
+    Raises
+    ------
+    UnknownLabel, NoUsableData
+        See `bids_app.dataset.folders.list_sessions`.
+    """
+    sessions = list_sessions(options.bids_dir, options.participant_labels, options.session_labels)
+    found: dict[str, list[Scan]] = {anat_folder(session): [] for session in sessions}
+    misnamed = []
+    for path in _image_paths(options, sessions):
+        folder = path.parent.relative_to(options.bids_dir).as_posix()
+        if folder not in found:
+            continue
+        scan = _scan(path, folder)
+        if scan is None:
+            misnamed.append(f"{folder}/{path.name}")
+        else:
+            found[folder].append(scan)
+    _warn_of_misnamed(sorted(misnamed))
+    return tuple(
+        replace(one, scans=tuple(sorted(found[anat_folder(one)], key=lambda scan: scan.path.name)))
+        for one in sessions
+    )
+
+
+def _scan(path: Path, folder: str) -> Scan | None:
+    """Read a scan's name; None when it is no BIDS name or belongs to another folder."""
+    parsed = parse_name(path.name)
+    if parsed is None or parsed.extension not in _EXTENSIONS:
+        return None
+    places = [f"{key}-{parsed.entities[key]}" for key in ("sub", "ses") if key in parsed.entities]
+    if "/".join([*places, "anat"]) != folder:
+        return None
+    return Scan(path, parsed.entities, parsed.suffix)
+
+
+def _warn_of_misnamed(names: Sequence[str]) -> None:
+    if names:
+        shown = ", ".join(names[:_SHOWN]) + (", ..." if len(names) > _SHOWN else "")
+        _log.warning("%d images do not have the BIDS name of their place: %s", len(names), shown)
+
+
+def _image_paths(options: Options, sessions: Sequence[Session]) -> list[Path]:
+    """Ask the saved index where there is a good one, otherwise index the selected subjects."""
+    subjects = sorted({session.subject for session in sessions})
+    directory = options.bids_database_dir
+    if directory is None:
+        return _index(options.bids_dir, subjects)
+    if not (directory / DATABASE_NAME).exists():
+        if options.dry_run:
+            return _index(options.bids_dir, subjects)
+        return _index_and_save(options.bids_dir, directory)
+    times = folder_times(options.bids_dir, map(anat_folder, sessions))
+    problem = why_unusable(directory, options.bids_dir, times)
+    if problem is None:
+        try:
+            return _query(options.bids_dir, None, directory)
+        except Exception as error:  # a damaged file fails in pybids, SQLAlchemy or SQLite
+            problem = f"cannot be read ({type(error).__name__})"
+    _log.warning(
+        "The index in %s %s: the folders are read instead. Delete it to have it made again.",
+        directory,
+        problem,
+    )
+    return _index(options.bids_dir, subjects)
+
+
+def _index_and_save(bids_dir: Path, directory: Path) -> list[Path]:
+    """Index the whole dataset aside and keep the index for other runs."""
+    times = folder_times(bids_dir, map(anat_folder, list_sessions(bids_dir)))
+    with tempfile.TemporaryDirectory(prefix="cordlesion-index-") as aside:
+        paths = _query(bids_dir, None, Path(aside))
+        try:
+            publish(Path(aside) / DATABASE_NAME, directory, bids_dir, times)
+        except (OSError, sqlite3.Error) as error:
+            _log.warning("The index could not be saved in %s: %s.", directory, error)
+    return paths
+
+
+def _index(bids_dir: Path, subjects: Sequence[str]) -> list[Path]:
+    return _query(bids_dir, subjects, None)
+
+
+def _query(bids_dir: Path, subjects: Sequence[str] | None, database: Path | None) -> list[Path]:
+    """List the images that pybids sees, in memory or with a database that is made or read.
+
+    pybids takes entities from the whole path, so a dataset below ``/data/sub-9/func`` would
+    look odd: all but the extension is therefore read from our own relative paths.
+    """
+    from bids.layout import BIDSLayout, BIDSLayoutIndexer
+
+    indexer = BIDSLayoutIndexer(validate=False, ignore=_ignored(subjects), index_metadata=False)
+    layout = BIDSLayout(
+        str(bids_dir),
+        validate=False,
+        derivatives=False,
+        database_path=None if database is None else str(database),
+        indexer=indexer,
+    )
+    with _closing(layout):
+        names = layout.get(return_type="file", extension=list(_EXTENSIONS))
+    return [Path(name) for name in names]
+
+
+@contextlib.contextmanager
+def _closing(layout: Any) -> Iterator[None]:
+    """Close pybids' connections, which it leaves open: the file is moved or deleted next."""
+    try:
+        yield
+    finally:
+        layout.connection_manager.session.close()
+        layout.connection_manager.engine.dispose()
+
+
+def _ignored(subjects: Iterable[str] | None) -> list[re.Pattern[str]]:
+    """Build the patterns of what pybids shall not enter: all but the subjects' anat folders.
+
+    pybids searches them in the path relative to the dataset, which starts with a slash.
+    """
+    labels = "[^/]+" if subjects is None else f"(?:{'|'.join(map(re.escape, subjects))})"
+    return [
+        re.compile(r"/\."),
+        re.compile(rf"^/(?!sub-{labels}(?:/|$))"),
+        re.compile(r"^/sub-[^/]+/(?!(?:anat|ses-[^/]+)(?:/|$))"),
+        re.compile(r"^/sub-[^/]+/ses-[^/]+/(?!anat(?:/|$))"),
+        re.compile(r"^/sub-[^/]+/(?:ses-[^/]+/)?anat/[^/]+/"),
+    ]

@@ -1,0 +1,1 @@
+"""Run sessions, here or on a cluster; this package knows no science."""

@@ -1,0 +1,104 @@
+"""Run sessions one after the other in this process; one failure never stops the others."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from types import FrameType
+
+from bids_app.errors import CordLesionError, MissingResource, UnitError
+from bids_app.records import Job, Outcome
+
+log = logging.getLogger(__name__)
+
+
+class StoppedBySignal(BaseException):
+    """SIGINT or SIGTERM arrived; like KeyboardInterrupt, no ordinary handler swallows it."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(signal.Signals(number).name)
+        self.exit_code = 128 + number
+
+
+@contextmanager
+def stop_on_signals() -> Iterator[None]:
+    """Turn SIGINT and SIGTERM into `StoppedBySignal` while the block runs."""
+
+    def stop(number: int, _frame: FrameType | None) -> None:
+        raise StoppedBySignal(number)
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def run_jobs(
+    jobs: Sequence[Job],
+    work: Callable[[Job], Outcome],
+    stop_on_first_crash: bool = False,
+) -> Iterator[Outcome]:
+    """Run each job and yield its outcome as soon as it is known.
+
+    Parameters
+    ----------
+    jobs : sequence of Job
+    work : callable
+        Processes one job; what it raises becomes a failed outcome.
+    stop_on_first_crash : bool
+        Start nothing more after a failure.
+
+    Yields
+    ------
+    Outcome
+
+    Raises
+    ------
+    MissingResource
+        The model or a template is not there: true for every job, so the run ends.
+    """
+    for job in jobs:
+        outcome = _run_one(job, work)
+        yield outcome
+        if stop_on_first_crash and outcome.status == "failed":
+            return
+
+
+def _run_one(job: Job, work: Callable[[Job], Outcome]) -> Outcome:
+    start = time.monotonic()
+    identifier = job.session.identifier
+    try:
+        outcome = work(job)
+    except MissingResource:
+        raise
+    except CordLesionError as error:
+        log.debug("%s failed", identifier, exc_info=True)
+        return Outcome(identifier, "failed", None, time.monotonic() - start, describe(error))
+    except MemoryError:
+        log.debug("%s failed", identifier, exc_info=True)
+        message = "OutOfMemory: this session needs more memory than there is; see --mem."
+        return Outcome(identifier, "failed", None, time.monotonic() - start, message)
+    except Exception as error:
+        log.debug("%s failed", identifier, exc_info=True)
+        message = f"{type(error).__name__}: {error} (unexpected; the log file has the details)"
+        return Outcome(identifier, "failed", None, time.monotonic() - start, message)
+    seconds = time.monotonic() - start
+    return Outcome(
+        outcome.identifier, outcome.status, outcome.lesions, seconds, None, outcome.warnings
+    )
+
+
+def describe(error: CordLesionError) -> str:
+    """Say what an error says, its family first.
+
+    Examples
+    --------
+    >>> describe(UnitError("no T2w"))
+    'UnitError: no T2w'
+    """
+    return f"{type(error).__name__}: {error}"

@@ -1,0 +1,62 @@
+"""What would be done, as a table for ``--dry-run``."""
+
+from __future__ import annotations
+
+from collections.abc import Container, Sequence
+from typing import TYPE_CHECKING
+
+from bids_app.errors import CordLesionError
+from bids_app.records import Job, Session
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+
+def plan_table(
+    jobs: Sequence[Job],
+    unusable: Sequence[tuple[Session, CordLesionError]] = (),
+    up_to_date: Container[str] = (),
+) -> Table:
+    """Lay out the plan of a run, a row a session, in the order of their identifiers.
+
+    Parameters
+    ----------
+    jobs : sequence of Job
+    unusable : sequence of (Session, CordLesionError)
+        Sessions that cannot be processed, each with its reason.
+    up_to_date : container of str
+        Identifiers of jobs whose results are there already.
+
+    Returns
+    -------
+    rich.table.Table
+        Print it with ``rich.console.Console().print``. Its cells are plain text, so that
+        brackets in file names stay what they are.
+    """
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(title="Plan")
+    for heading in ("session", "reference", "second contrast", "set aside", "status"):
+        table.add_column(heading, overflow="fold")
+    rows = [_row(job, job.session.identifier in up_to_date) for job in jobs]
+    rows += [_unusable_row(session, error) for session, error in unusable]
+    for row in sorted(rows):
+        table.add_row(*(Text(cell) for cell in row))
+    return table
+
+
+def _row(job: Job, is_up_to_date: bool) -> tuple[str, ...]:
+    second = f"{job.second.path.name} ({job.second.contrast})" if job.second else "none"
+    return (
+        job.session.identifier,
+        job.reference.path.name,
+        second,
+        "\n".join(f"{scan.path.name}: {reason}" for scan, reason in job.set_aside),
+        "up to date" if is_up_to_date else "would run",
+    )
+
+
+def _unusable_row(session: Session, error: CordLesionError) -> tuple[str, ...]:
+    found = "\n".join(scan.path.name for scan in session.scans)
+    return (session.identifier, "none", "none", found, f"cannot: {error}")

@@ -1,0 +1,1 @@
+"""Images in, on one grid, and out again: files, grids, registration."""

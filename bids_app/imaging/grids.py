@@ -1,0 +1,232 @@
+"""Arithmetic on voxel grids: orientation, boxes, resampling. Nothing here touches the disk."""
+
+# nibabel ships as typed, but most of its functions are not.
+# mypy: allow-untyped-calls
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import numpy as np
+from nibabel import orientations
+from numpy.typing import NDArray
+
+from bids_app.records import BoolArray, FloatArray, Volume
+
+Box = tuple[slice, slice, slice]
+Interpolation = Literal["nearest", "linear", "cubic"]
+
+_ORDER: dict[Interpolation, int] = {"nearest": 0, "linear": 1, "cubic": 3}
+# Full width at half maximum of a Gaussian of standard deviation 1.
+_FWHM = 2.3548
+
+
+def to_canonical(volume: Volume) -> Volume:
+    """Flip and permute axes until they point closest to right, anterior and superior.
+
+    No voxel value changes, and voxels keep their place in the world. On a tie (an axis at 45
+    degrees) nibabel's ``io_orientation`` decides, the same way each time.
+
+    Examples
+    --------
+    >>> left = Volume(np.arange(8).reshape(2, 2, 2), np.diag([-1.0, 1.0, 1.0, 1.0]))
+    >>> canonical = to_canonical(left)
+    >>> canonical.affine[0].tolist(), canonical.data[0, 0, 0].item()
+    ([1.0, 0.0, 0.0, -1.0], 4)
+    """
+    orientation = orientations.io_orientation(volume.affine)
+    data = orientations.apply_orientation(volume.data, orientation)
+    change = orientations.inv_ornt_aff(orientation, volume.data.shape)
+    return Volume(np.ascontiguousarray(data), volume.affine @ change)
+
+
+def from_canonical(data: NDArray[Any], like: Volume) -> Volume:
+    """Bring an array on ``to_canonical(like)``'s grid back to the grid of `like`.
+
+    Parameters
+    ----------
+    data : ndarray of shape ``to_canonical(like).data.shape``
+    like : Volume
+        Gives the orientation, shape and affine.
+
+    Raises
+    ------
+    ValueError
+        `data` does not have the canonical shape of `like`.
+    """
+    orientation = orientations.io_orientation(like.affine)
+    identity = np.array([[0, 1], [1, 1], [2, 1]])
+    back = orientations.ornt_transform(identity, orientation)
+    # `back` reads an array in the canonical frame into the frame of `like`.
+    restored = orientations.apply_orientation(data, back)
+    if restored.shape != like.data.shape:
+        raise ValueError(f"Shape {restored.shape} is not {like.data.shape}, the grid to return to.")
+    return Volume(np.ascontiguousarray(restored), like.affine)
+
+
+def box_around(mask: BoolArray, spacing_mm: tuple[float, float, float], margin_mm: float) -> Box:
+    """Give the smallest box that holds a mask and a margin, cut at the array's edges.
+
+    An empty mask gives the whole array: where nothing is known, nothing is cut away.
+
+    Examples
+    --------
+    >>> mask = np.zeros((9, 9, 9), bool)
+    >>> mask[4, 4, 4] = True
+    >>> [(part.start, part.stop) for part in box_around(mask, (1.0, 2.0, 9.0), 2.0)]
+    [(2, 7), (3, 6), (3, 6)]
+    """
+    if not mask.any():
+        i, j, k = (slice(0, length) for length in mask.shape)
+        return i, j, k
+    parts = []
+    for axis, spacing in enumerate(spacing_mm):
+        others = tuple(other for other in range(3) if other != axis)
+        inside = np.flatnonzero(mask.any(axis=others))
+        margin = int(np.ceil(margin_mm / spacing))
+        start = max(0, int(inside[0]) - margin)
+        parts.append(slice(start, min(mask.shape[axis], int(inside[-1]) + 1 + margin)))
+    return parts[0], parts[1], parts[2]
+
+
+def crop(volume: Volume, box: Box) -> Volume:
+    """Cut a box out of a volume; what is left keeps its place in the world.
+
+    Parameters
+    ----------
+    volume : Volume
+    box : tuple of three slices
+        With start and stop inside the array and no step, as :func:`box_around` gives.
+    """
+    shift = np.eye(4)
+    shift[:3, 3] = [part.start for part in box]
+    return Volume(volume.data[box], volume.affine @ shift)
+
+
+def paste(part: NDArray[Any], box: Box, like: Volume, fill: float = 0) -> Volume:
+    """Put a cropped array back on the grid of `like`; the rest is `fill`.
+
+    Raises
+    ------
+    ValueError
+        `part` does not have the shape of `box`.
+    """
+    data = np.full(like.data.shape, fill, dtype=part.dtype)
+    if data[box].shape != part.shape:
+        raise ValueError(f"Shape {part.shape} does not fill the box of {data[box].shape}.")
+    data[box] = part
+    return Volume(data, like.affine)
+
+
+def coverage(moving: Volume, reference: Volume, matrix: FloatArray | None = None) -> BoolArray:
+    """Tell which voxels of the reference have their centre inside the moving field of view.
+
+    Parameters
+    ----------
+    moving, reference : Volume
+        Only the shapes and affines are used.
+    matrix : ndarray of shape (4, 4), optional
+        From RAS+ points of the reference to RAS+ points of the moving image (mm).
+
+    Returns
+    -------
+    ndarray of bool, of the reference's shape
+    """
+    inside = np.ones(reference.data.shape, dtype=bool)
+    i, j, k = np.ogrid[tuple(slice(length) for length in reference.data.shape)]
+    to_index = index_map(moving, reference, matrix)
+    for row, length in zip(to_index[:3], moving.data.shape, strict=True):
+        position = row[0] * i + row[1] * j + (row[2] * k + row[3])
+        inside &= (position >= -0.5 - 1e-6) & (position <= length - 0.5 + 1e-6)
+    return inside
+
+
+def resample_to(
+    moving: Volume,
+    reference: Volume,
+    matrix: FloatArray | None = None,
+    interpolation: Interpolation = "linear",
+    fill: float = 0.0,
+) -> Volume:
+    """Resample an image onto the grid of another.
+
+    Where the new voxels are larger than the old ones, the image is first smoothed to a slice
+    profile as wide as a new voxel, so that nothing aliases (not for ``nearest``). ``cubic`` is
+    a B-spline, clipped to the range of the image. Within half a voxel of the field's edge the
+    edge voxel is repeated; beyond lies `fill`, see :func:`coverage`.
+
+    Parameters
+    ----------
+    moving, reference : Volume
+        Of `reference` only the shape and affine are used.
+    matrix : ndarray of shape (4, 4), optional
+        From RAS+ points of the reference to RAS+ points of the moving image (mm): the
+        `matrix` of an `Alignment`. Without it, the headers place the image.
+    interpolation : {"nearest", "linear", "cubic"}
+        ``nearest`` for labels.
+    fill : float
+        The value outside the moving field of view.
+
+    Returns
+    -------
+    Volume
+        On the reference's grid, in the dtype of `moving` (float32 where that is an integer or
+        bool and values were interpolated).
+    """
+    from scipy import ndimage
+
+    to_index = index_map(moving, reference, matrix)
+    source = moving.data.astype(_working_dtype(moving.data, interpolation), copy=False)
+    if interpolation != "nearest":
+        source = smooth_to_profile(source, to_index)
+    data = ndimage.affine_transform(
+        source,
+        to_index[:3, :3],
+        to_index[:3, 3],
+        output_shape=reference.data.shape,
+        order=_ORDER[interpolation],
+        mode="nearest",
+    )
+    if interpolation == "cubic":
+        np.clip(data, source.min(), source.max(), out=data)
+    data[~coverage(moving, reference, matrix)] = fill
+    return Volume(
+        data.astype(_result_dtype(moving.data, interpolation), copy=False), reference.affine
+    )
+
+
+def index_map(moving: Volume, reference: Volume, matrix: FloatArray | None = None) -> FloatArray:
+    """Give the matrix from voxel indices of the reference to voxel indices of the moving."""
+    world = np.eye(4) if matrix is None else np.asarray(matrix, dtype=np.float64)
+    result: FloatArray = np.linalg.solve(moving.affine, world @ reference.affine)
+    return result
+
+
+def smooth_to_profile(data: FloatArray, to_index: FloatArray) -> FloatArray:
+    """Smooth an image to the voxels of a coarser grid; leave it alone for a finer one.
+
+    The Gaussian's full width at half maximum, added in quadrature to one voxel, is the extent
+    of a new voxel along each old axis.
+    """
+    from scipy import ndimage
+
+    extent = np.linalg.norm(to_index[:3, :3], axis=1)
+    sigma = np.sqrt(np.maximum(extent**2 - 1.0, 0.0)) / _FWHM
+    # Below a quarter of a voxel the kernel is a delta, and a rotation alone must not blur.
+    sigma[sigma < 0.25] = 0.0
+    if not sigma.any():
+        return data
+    smoothed: FloatArray = ndimage.gaussian_filter(data, sigma, mode="nearest", truncate=3.0)
+    return smoothed
+
+
+def _working_dtype(data: NDArray[Any], interpolation: Interpolation) -> np.dtype[Any]:
+    """Interpolate in floating point; carry labels as they are (bool as uint8)."""
+    if interpolation == "nearest":
+        return np.dtype(np.uint8) if data.dtype == np.bool_ else data.dtype
+    return data.dtype if data.dtype.kind == "f" else np.dtype(np.float32)
+
+
+def _result_dtype(data: NDArray[Any], interpolation: Interpolation) -> np.dtype[Any]:
+    """Give labels back in their own type, interpolated integers as float32."""
+    return data.dtype if interpolation == "nearest" else _working_dtype(data, interpolation)

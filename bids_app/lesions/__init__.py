@@ -1,0 +1,1 @@
+"""Lesions: from probabilities to instances and their measures; arrays in, rows out."""

@@ -1,0 +1,227 @@
+"""The nouns that travel between the stages: frozen dataclasses, no input or output.
+
+Small records (`Scan`, `Session`, `Job`, `Outcome`) can be pickled and cross process
+boundaries; those that hold arrays (`Volume`, `Prepared`, `Segmentation`) never do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+FloatArray = NDArray[np.floating[Any]]
+IntArray = NDArray[np.integer[Any]]
+BoolArray = NDArray[np.bool_]
+Status = Literal["done", "up-to-date", "failed"]
+
+
+@dataclass(frozen=True)
+class Scan:
+    """One image file and what its name says.
+
+    Attributes
+    ----------
+    path : Path
+        The NIfTI file.
+    entities : mapping
+        BIDS entities by their short key (``sub``, ``ses``, ``acq``, ``run``, ...), without
+        suffix and extension.
+    suffix : str
+        The last part of the name, such as ``T2w``.
+    """
+
+    path: Path
+    entities: Mapping[str, str]
+    suffix: str
+
+    @property
+    def contrast(self) -> str:
+        """Name the contrast: ``acq-STIR_T2w`` is a STIR, whatever its suffix says."""
+        acquisition = self.entities.get("acq", "").upper()
+        for name in ("STIR", "PSIR"):
+            if acquisition.startswith(name):
+                return name
+        return {"T2star": "T2starw", "MP2RAGE": "UNIT1", "PD": "PDw"}.get(self.suffix, self.suffix)
+
+
+@dataclass(frozen=True)
+class Session:
+    """All scans of one visit of one subject; labels come without ``sub-`` and ``ses-``."""
+
+    subject: str
+    session: str | None
+    scans: tuple[Scan, ...] = ()
+
+    @property
+    def identifier(self) -> str:
+        """Give ``sub-01_ses-M0``, or ``sub-01`` in a dataset without sessions."""
+        return f"sub-{self.subject}" + (f"_ses-{self.session}" if self.session else "")
+
+
+@dataclass(frozen=True)
+class Job:
+    """What will be done for one session: decided before anything is opened.
+
+    Attributes
+    ----------
+    session : Session
+    reference : Scan
+        The scan that gives the grid of all results.
+    second : Scan or None
+        The second contrast.
+    outputs : mapping
+        Absolute path of each result by a short key (``lesion_mask``, ``cord_mask``, ...).
+    set_aside : tuple of (Scan, str)
+        Scans that are not used, each with the reason.
+    """
+
+    session: Session
+    reference: Scan
+    second: Scan | None
+    outputs: Mapping[str, Path]
+    set_aside: tuple[tuple[Scan, str], ...] = ()
+
+
+@dataclass(frozen=True)
+class Volume:
+    """A three-dimensional image in the world (RAS+, millimetres).
+
+    Attributes
+    ----------
+    data : ndarray of shape (i, j, k)
+    affine : ndarray of shape (4, 4)
+        From voxel indices to RAS+ millimetres.
+    """
+
+    data: NDArray[Any]
+    affine: FloatArray
+
+    @property
+    def spacing_mm(self) -> tuple[float, float, float]:
+        """Give the voxel size along each array axis."""
+        i, j, k = np.linalg.norm(self.affine[:3, :3], axis=0)
+        return float(i), float(j), float(k)
+
+    @property
+    def voxel_mm3(self) -> float:
+        """Give the volume of one voxel."""
+        return float(abs(np.linalg.det(self.affine[:3, :3])))
+
+    def same_grid(self, other: Volume, tolerance_mm: float = 1e-3) -> bool:
+        """Tell whether both have the same shape and place their voxels alike."""
+        return self.data.shape == other.data.shape and bool(
+            np.allclose(self.affine, other.affine, atol=tolerance_mm)
+        )
+
+
+@dataclass(frozen=True)
+class Alignment:
+    """How the second contrast was brought to the reference.
+
+    Attributes
+    ----------
+    matrix : ndarray of shape (4, 4)
+        Maps RAS+ points of the reference to RAS+ points of the moving image.
+    accepted : bool
+        False when the headers aligned at least as well and `matrix` is the identity.
+    score_headers, score_registered : float
+        Similarity (higher is better) before and after; ``nan`` where there was no overlap.
+    metric : str
+        Name of the similarity.
+    """
+
+    matrix: FloatArray
+    accepted: bool
+    score_headers: float
+    score_registered: float
+    metric: str
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """The network's channels on the reference grid; a missing channel is None."""
+
+    channels: tuple[Volume | None, ...]
+    alignment: Alignment | None = None
+
+    def __post_init__(self) -> None:
+        present = [channel for channel in self.channels if channel is not None]
+        if not present:
+            raise ValueError("Prepared needs at least one channel")
+        if not all(channel.same_grid(present[0]) for channel in present):
+            raise ValueError("Prepared channels must share one grid")
+
+    @property
+    def reference(self) -> Volume:
+        """Give the first channel that is there."""
+        return next(channel for channel in self.channels if channel is not None)
+
+
+@dataclass(frozen=True)
+class Segmentation:
+    """Probabilities on the reference grid, each float32 in [0, 1] of shape (i, j, k)."""
+
+    cord: FloatArray
+    lesion: FloatArray
+    uncertainty: FloatArray
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What refining leaves of a segmentation, all on the reference grid.
+
+    Attributes
+    ----------
+    cord : ndarray of bool
+    lesion : ndarray of bool
+    instances : ndarray of int
+        0 is background; lesions count from 1 without gaps.
+    """
+
+    cord: BoolArray
+    lesion: BoolArray
+    instances: IntArray
+
+
+@dataclass(frozen=True)
+class Lesion:
+    """One lesion's measures; None where a measure is undefined (written as ``n/a``)."""
+
+    index: int
+    voxels: int
+    volume_mm3: float
+    length_mm: float | None
+    center_mm: tuple[float, float, float]
+    max_axial_diameter_mm: float | None
+    max_axial_damage_ratio: float | None
+    mean_probability: float
+    max_probability: float
+    ap_width_mm: float | None = None
+    surface_distance_mm: float | None = None
+    quadrant: str | None = None
+
+
+@dataclass(frozen=True)
+class Cord:
+    """The cord's own measures over the field of view; None where undefined."""
+
+    volume_mm3: float
+    length_mm: float | None
+    mean_area_mm2: float | None
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The only thing that comes back from a worker."""
+
+    identifier: str
+    status: Status
+    lesions: int | None = None
+    seconds: float = 0.0
+    error: str | None = None
+    warnings: tuple[str, ...] = field(default_factory=tuple)

@@ -1,0 +1,191 @@
+"""Write the results of a session: images, table, transform, and what each of them is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from bids_app import __version__
+from bids_app.dataset.atomic import write_json, write_tsv
+from bids_app.dataset.derivatives import bids_uri, seal, sidecar_path, unseal
+from bids_app.imaging.grids import from_canonical
+from bids_app.imaging.itk import write_transform
+from bids_app.imaging.volumes import write_volume
+from bids_app.lesions.columns import lesion_column_names, lesion_dictionary, lesion_rows
+from bids_app.lesions.preset import Preset
+from bids_app.options import Options
+from bids_app.records import (
+    Alignment,
+    Cord,
+    Findings,
+    Job,
+    Lesion,
+    Prepared,
+    Scan,
+    Segmentation,
+    Volume,
+)
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """What is written into every sidecar, so that a number can be traced.
+
+    Attributes
+    ----------
+    options : Options
+    preset : Preset
+    model : mapping
+        Name, version, SHA-256 of the weights, folds, licence and intended use.
+    device, precision : str
+    command : str
+        The command line.
+    """
+
+    options: Options
+    preset: Preset
+    model: dict[str, Any]
+    device: str
+    precision: str
+    command: str
+
+
+@dataclass(frozen=True)
+class SessionResult:
+    """All that was found in a session, on the canonical grid of its reference."""
+
+    original: Volume
+    prepared: Prepared
+    segmentation: Segmentation
+    findings: Findings
+    lesions: tuple[Lesion, ...]
+    cord: Cord
+    warnings: tuple[str, ...]
+
+
+def write_session(
+    job: Job, result: SessionResult, provenance: Provenance, inputs_hash: str
+) -> None:
+    """Write everything of one session on the reference's own grid; its seal comes last.
+
+    Parameters
+    ----------
+    job : Job
+    result : SessionResult
+    provenance : Provenance
+    inputs_hash : str
+        What the results were made from, see `bids_app.dataset.derivatives.fingerprint`.
+    """
+    unseal(job)
+    findings, segmentation = result.findings, result.segmentation
+    images: dict[str, tuple[Any, type[np.generic]]] = {
+        "cord_probability": (segmentation.cord, np.float32),
+        "lesion_probability": (segmentation.lesion, np.float32),
+        "uncertainty": (segmentation.uncertainty, np.float32),
+        "cord_mask": (findings.cord, np.uint8),
+        "instances": (findings.instances, np.int16),
+        "lesion_mask": (findings.lesion, np.uint8),
+    }
+    second = result.prepared.channels[1] if len(result.prepared.channels) > 1 else None
+    if second is not None and "second_preproc" in job.outputs:
+        images["second_preproc"] = (second.data, np.float32)
+    about = _sidecars(job, result, provenance)
+    for key, (data, dtype) in images.items():
+        volume = from_canonical(np.asarray(data).astype(dtype), result.original)
+        write_volume(job.outputs[key], volume.data, volume.affine)
+        if key not in ("lesion_mask", "instances"):
+            write_json(sidecar_path(job.outputs[key]), about[key])
+    if "transform" in job.outputs and result.prepared.alignment is not None:
+        write_transform(job.outputs["transform"], result.prepared.alignment.matrix)
+    write_tsv(job.outputs["lesion_table"], lesion_column_names(), lesion_rows(result.lesions))
+    write_json(
+        job.outputs["lesion_table_dictionary"], {**about["instances"], **lesion_dictionary()}
+    )
+    seal(job, about["lesion_mask"], inputs_hash)
+
+
+def _sidecars(job: Job, result: SessionResult, provenance: Provenance) -> dict[str, dict[str, Any]]:
+    """Build the sidecar of each image."""
+    preset = provenance.preset
+    common = _common(job, provenance)
+    lesion = common | {"Type": "Lesion"}
+    cord = common | {"Type": "ROI"}
+    about = {
+        "lesion_probability": lesion
+        | {"Description": "Probability of lesion; 0 to 1.", "Manual": False},
+        "uncertainty": lesion
+        | {"Description": "Binary entropy of the lesion probability in bits; 0 sure, 1 undecided."},
+        "cord_probability": cord | {"Description": "Probability of spinal cord; 0 to 1."},
+        "cord_mask": cord
+        | {"Description": "Spinal cord, lesions included.", "Threshold": preset.cord_threshold},
+        "instances": lesion | {"Description": "Each lesion with a number of its own."},
+        "lesion_mask": lesion
+        | {"Description": "Lesions.", "Threshold": preset.lesion_threshold}
+        | _summary(job, result, provenance),
+    }
+    alignment = result.prepared.alignment
+    if job.second is not None and alignment is not None:
+        about["second_preproc"] = common | {
+            "Sources": [_source(job.second, provenance), _source(job.reference, provenance)],
+            "Description": f"{job.second.contrast} on the grid of the reference.",
+            "SkullStripped": False,
+            "Registration": _registration(alignment),
+        }
+        del about["second_preproc"]["Manual"]
+    return about
+
+
+def _common(job: Job, provenance: Provenance) -> dict[str, Any]:
+    """Build what all sidecars of a session share."""
+    scans = [job.reference] + ([job.second] if job.second else [])
+    return {
+        "Sources": [_source(scan, provenance) for scan in scans],
+        "SpatialReference": _source(job.reference, provenance),
+        "Manual": False,
+        "Model": provenance.model,
+        "SoftwareName": "CordLesion",
+        "SoftwareVersion": __version__,
+        "Device": provenance.device,
+        "Precision": provenance.precision,
+    }
+
+
+def _source(scan: Scan, provenance: Provenance) -> str:
+    return bids_uri(scan.path, provenance.options.bids_dir, "raw")
+
+
+def _summary(job: Job, result: SessionResult, provenance: Provenance) -> dict[str, Any]:
+    """Build what the group level reads, and what it takes to repeat the session."""
+    alignment = result.prepared.alignment
+    content: dict[str, Any] = {
+        "Summary": {
+            "lesion_count": len(result.lesions),
+            "lesion_volume_mm3": sum(lesion.volume_mm3 for lesion in result.lesions),
+            "cord_volume_mm3": result.cord.volume_mm3,
+            "cord_length_mm": result.cord.length_mm,
+            "cord_mean_area_mm2": result.cord.mean_area_mm2,
+        },
+        "Contrasts": {
+            "reference": job.reference.contrast,
+            "second": job.second.contrast if job.second else None,
+        },
+        "Preset": vars(provenance.preset),
+        "Command": provenance.command,
+        "Warnings": list(result.warnings),
+    }
+    if alignment is not None:
+        content["Registration"] = _registration(alignment)
+    return content
+
+
+def _registration(alignment: Alignment) -> dict[str, Any]:
+    """Say how the second contrast was aligned; the matrix maps RAS+ mm of the reference."""
+    return {
+        "Accepted": alignment.accepted,
+        "Metric": alignment.metric,
+        "ScoreHeaders": alignment.score_headers,
+        "ScoreRegistered": alignment.score_registered,
+        "Matrix": np.asarray(alignment.matrix).round(6),
+    }

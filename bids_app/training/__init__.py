@@ -1,0 +1,1 @@
+"""Synthetic spines, training, conversion and packaging of models."""

@@ -1,0 +1,277 @@
+"""Train the box's network on an endless stream of synthetic spines.
+
+A run is a folder with ``state.pt`` (everything needed to go on) and ``log.tsv``. Examples are
+numbered: the same seed and number give the same example whatever the number of workers, so a
+run that is stopped and resumed sees what an unbroken one would have seen.
+"""
+
+from __future__ import annotations
+
+import shlex
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import torch
+from nnunetv2.training.loss.compound_losses import DC_and_BCE_loss
+from nnunetv2.training.loss.deep_supervision import DeepSupervisionWrapper
+from nnunetv2.training.loss.dice import MemoryEfficientSoftDiceLoss
+from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from bids_app.training.patches import make_examples
+from bids_app.training.plan import PATCH, SPACING_MM, box_plans
+
+_RENDERINGS = 2
+
+
+@dataclass(frozen=True)
+class FitSettings:
+    """How to train; everything that changes the result.
+
+    Attributes
+    ----------
+    folder : Path
+        Where the run lives; resumed when it holds a ``state.pt``.
+    steps : int
+        Optimiser steps of the whole run, earlier sessions included.
+    batch_size : int
+    learning_rate : float
+        AdamW's; constant after a short warm-up, then linear to zero over the last quarter.
+    seed : int
+    device : str
+    workers : int
+        Processes that make examples.
+    """
+
+    folder: Path
+    steps: int = 6000
+    batch_size: int = 2
+    learning_rate: float = 1e-3
+    seed: int = 1
+    device: str = "auto"
+    workers: int = 2
+
+
+class _Stream(torch.utils.data.IterableDataset[tuple[Tensor, Tensor]]):
+    """Endless groups of batches, numbered from `first`; workers take turns.
+
+    A group holds `_RENDERINGS` batches of the same anatomies: drawing a spine costs as much as
+    acquiring it, and a second look at it with other contrasts is nearly as good as a new one.
+    """
+
+    def __init__(self, seed: int, batch_size: int, first: int) -> None:
+        self.seed, self.batch_size, self.first = seed, batch_size, first
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        info = torch.utils.data.get_worker_info()
+        worker, count = (info.id, info.num_workers) if info else (0, 1)
+        torch.set_num_threads(1)
+        number = self.first + worker
+        while True:
+            yield self._group(number)
+            number += count
+
+    def _group(self, number: int) -> tuple[Tensor, Tensor]:
+        """Images and targets of shape (renderings, batch, 2, z, y, x)."""
+        images, targets = [], []
+        for item in range(self.batch_size):
+            rng = np.random.default_rng((self.seed, number, item))
+            examples = list(make_examples(rng, PATCH, SPACING_MM, _RENDERINGS))
+            images.append(torch.from_numpy(np.stack([example.image for example in examples])))
+            targets.append(torch.from_numpy(np.stack([example.target for example in examples])))
+        return torch.stack(images, 1), torch.stack(targets, 1)
+
+
+def build_network(plans: dict[str, Any], channels: int, outputs: int, deep: bool) -> nn.Module:
+    """Build the network that a plan describes, by nnU-Net's own function."""
+    architecture = plans["configurations"]["3d_fullres"]["architecture"]
+    return cast(
+        nn.Module,
+        get_network_from_plans(
+            architecture["network_class_name"],
+            architecture["arch_kwargs"],
+            architecture["_kw_requires_import"],
+            channels,
+            outputs,
+            allow_init=True,
+            deep_supervision=deep,
+        ),
+    )
+
+
+def fit(settings: FitSettings) -> Path:
+    """Train, or go on with, a run.
+
+    Parameters
+    ----------
+    settings : FitSettings
+
+    Returns
+    -------
+    Path
+        The run's ``state.pt``.
+    """
+    settings.folder.mkdir(parents=True, exist_ok=True)
+    torch.manual_seed(settings.seed)
+    device = _device(settings.device)
+    network = build_network(box_plans(), 2, 2, deep=True).to(device)
+    network = network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+    average = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(0.998))
+    optimizer = torch.optim.AdamW(
+        network.parameters(), lr=settings.learning_rate, weight_decay=1e-2
+    )
+    state_path = settings.folder / "state.pt"
+    step, record = _resume(state_path, network, average, optimizer)
+    record = {
+        "command": shlex.join(["cordlesion", *sys.argv[1:]]),
+        "seed": settings.seed,
+        "batch_size": settings.batch_size,
+        "learning_rate": settings.learning_rate,
+        "hours": record.get("hours", 0.0),
+        "machine": f"{device.type}, {torch.get_num_threads()} threads",
+    }
+    start, hours_before = time.monotonic(), record["hours"]
+    stream = _Stream(settings.seed, settings.batch_size, step // _RENDERINGS)
+    loader = torch.utils.data.DataLoader(
+        stream,
+        batch_size=None,
+        num_workers=settings.workers,
+        prefetch_factor=3 if settings.workers else None,
+    )
+    log = _Log(settings.folder / "log.tsv")
+    for images, targets in loader:
+        if step >= settings.steps:
+            break
+        for image, target in zip(images, targets, strict=True):
+            for group in optimizer.param_groups:
+                group["lr"] = settings.learning_rate * rate(step, settings.steps)
+            loss, dice = _train_step(network, optimizer, image.to(device), target.to(device))
+            average.update_parameters(network)
+            step += 1
+            log.add(step, loss, dice)
+        if step % 200 == 0 or step >= settings.steps:
+            record["hours"] = round(hours_before + (time.monotonic() - start) / 3600, 2)
+            _save(state_path, step, network, average, optimizer, record | {"steps": step})
+    return state_path
+
+
+def rate(step: int, steps: int) -> float:
+    """Learning rate relative to its peak: warm-up, plateau, linear decay in the last quarter.
+
+    Examples
+    --------
+    >>> [round(rate(step, 1000), 2) for step in (0, 500, 750, 875, 1000)]
+    [0.01, 1.0, 1.0, 0.5, 0.0]
+    """
+    return float(min(1.0, (step + 1) / 100, max(0.0, (steps - step) / (0.25 * steps))))
+
+
+def _loss() -> DeepSupervisionWrapper:
+    """Give nnU-Net's loss for regions, halved at each coarser output."""
+    loss = DC_and_BCE_loss(
+        {},
+        {"batch_dice": True, "do_bg": True, "smooth": 1e-5, "ddp": False},
+        dice_class=MemoryEfficientSoftDiceLoss,
+    )
+    weights = np.array([1.0, 0.5, 0.25, 0.125])
+    return DeepSupervisionWrapper(loss, tuple(weights / weights.sum()))
+
+
+def _train_step(
+    network: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    image: Tensor,
+    target: Tensor,
+) -> tuple[float, tuple[float, ...]]:
+    """Take one optimiser step; gives the loss and the batch's Dice of cord and lesion."""
+    image = image.to(memory_format=torch.channels_last_3d)
+    target = target.float()
+    with torch.autocast(image.device.type, torch.bfloat16):
+        outputs = network(image)
+    outputs = [output.float() for output in outputs]
+    scales = [tuple(output.shape[2:]) for output in outputs]
+    targets = [
+        (torch.nn.functional.interpolate(target, scale, mode="area") >= 0.5).float()
+        for scale in scales
+    ]
+    loss = _loss()(outputs, targets)
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()
+    nn.utils.clip_grad_norm_(network.parameters(), 12)
+    optimizer.step()
+    with torch.no_grad():
+        found = outputs[0] > 0
+        both = (found & (target > 0.5)).sum((0, 2, 3, 4))
+        total = found.sum((0, 2, 3, 4)) + target.sum((0, 2, 3, 4))
+        dice = tuple(
+            float(2 * b / t) if t else float("nan") for b, t in zip(both, total, strict=True)
+        )
+    return float(loss), dice
+
+
+def _device(wanted: str) -> torch.device:
+    if wanted == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return torch.device(wanted)
+
+
+def _resume(
+    path: Path, network: nn.Module, average: nn.Module, optimizer: torch.optim.Optimizer
+) -> tuple[int, dict[str, Any]]:
+    """Load a run's state when there is one; gives the number of steps done and its record."""
+    if not path.exists():
+        return 0, {}
+    state = torch.load(path, weights_only=True)
+    network.load_state_dict(state["network"])
+    average.load_state_dict(state["average"])
+    optimizer.load_state_dict(state["optimizer"])
+    return int(state["step"]), state.get("record", {})
+
+
+def _save(
+    path: Path,
+    step: int,
+    network: nn.Module,
+    average: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    record: dict[str, Any],
+) -> None:
+    """Write the state under a temporary name, then rename it."""
+    state = {
+        "step": step,
+        "network": network.state_dict(),
+        "average": average.state_dict(),
+        "optimizer": optimizer.state_dict(),
+        "record": record,
+    }
+    part = path.with_suffix(".part")
+    torch.save(state, part)
+    part.replace(path)
+
+
+class _Log:
+    """Append a line with running means every 50 steps."""
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.rows, self.start = path, [], time.monotonic()  # type: ignore[var-annotated]
+        if not path.exists():
+            path.write_text("step\tseconds\tloss\tdice_cord\tdice_lesion\n")
+
+    def add(self, step: int, loss: float, dice: tuple[float, ...]) -> None:
+        self.rows.append((loss, *dice))
+        if step % 50:
+            return
+        means = [np.nanmean(column) for column in zip(*self.rows, strict=True)]
+        line = "\t".join(
+            [str(step), f"{time.monotonic() - self.start:.0f}", *(f"{m:.4f}" for m in means)]
+        )
+        with self.path.open("a") as log:
+            log.write(line + "\n")
+        print(line, flush=True)
+        self.rows = []

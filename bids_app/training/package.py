@@ -1,0 +1,68 @@
+"""Turn a training run into a model folder: safetensors and JSON, nothing that can execute."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_model
+
+from bids_app.training.fit import build_network
+from bids_app.training.plan import box_dataset, box_plans
+
+_FILE = "fold_0.safetensors"
+
+
+def package_box(state_path: Path, folder: Path, version: str) -> Path:
+    """Write the box's model from a run's averaged weights, in half precision.
+
+    Parameters
+    ----------
+    state_path : Path
+        ``state.pt`` of the run.
+    folder : Path
+        Where the model goes; files of the same names are replaced.
+    version : str
+
+    Returns
+    -------
+    Path
+        The manifest.
+    """
+    state = torch.load(state_path, map_location="cpu", weights_only=True)
+    network = build_network(box_plans(), 2, 2, deep=True)
+    network.load_state_dict(
+        {
+            k.removeprefix("module."): v
+            for k, v in state["average"].items()
+            if k.startswith("module.")
+        }
+    )
+    folder.mkdir(parents=True, exist_ok=True)
+    # save_model keeps one name of each weight; nnU-Net's networks know the same ones by several.
+    save_model(network.half(), str(folder / _FILE))
+    (folder / _FILE).chmod(0o644)
+    digest = hashlib.sha256((folder / _FILE).read_bytes()).hexdigest()
+    manifest = {
+        "name": "box",
+        "version": version,
+        "configuration": "3d_fullres",
+        "channels": ["T2w", "second"],
+        "outputs": {"cord": 0, "lesion": 1},
+        "orientation": "RAS",
+        "mirror_axes": [2],
+        "weights": {_FILE: digest},
+        "licence": "Apache-2.0",
+        "intended_use": "Research use only; trained on synthetic spines, on no scan of any patient.",
+        "citation": "CordLesion contributors, https://github.com/cordlesion/cordlesion",
+        "training": state["record"],
+    }
+    for name, content in (
+        ("model.json", manifest),
+        ("plans.json", box_plans()),
+        ("dataset.json", box_dataset()),
+    ):
+        (folder / name).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    return folder / "model.json"

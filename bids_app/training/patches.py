@@ -1,0 +1,309 @@
+"""Make training examples: two channels of one anatomy, each with its own acquisition.
+
+An example goes the way a real session goes: each contrast is acquired on its own grid; the
+second is interpolated onto the first's grid with the misalignment that registration leaves;
+both are resampled to the network's spacing by nnU-Net's own function and normalised by z-score.
+Arrays here are in RAS order; the last step turns them to nnU-Net's (z, y, x).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.spatial.transform import Rotation
+
+from bids_app.training.acquisition import (
+    Protocol,
+    apply_axes,
+    degrade,
+    draw_protocol,
+    linear_matrix,
+    slice_matrix,
+)
+from bids_app.training.anatomy import Spine, draw_lesion, draw_spine
+from bids_app.training.contrasts import draw_contrast, render
+from bids_app.training.structures import Anatomy, paint
+
+Array = NDArray[np.float32]
+
+# Share of a voxel that a structure must fill on the acquired grid to be labelled.
+_CORD_SHARE, _LESION_SHARE = 0.5, 0.42
+
+
+@dataclass(frozen=True)
+class Example:
+    """One training example.
+
+    Attributes
+    ----------
+    image : ndarray of shape (2, z, y, x), float32
+    target : ndarray of shape (2, z, y, x), uint8
+        Regions: cord (lesions included), lesion.
+    """
+
+    image: Array
+    target: NDArray[np.uint8]
+
+
+def fine_points(shape: tuple[int, int, int], spacing_mm: float, pose: Array) -> Array:
+    """World points of a grid centred on the origin, carried by a pose.
+
+    Parameters
+    ----------
+    shape : tuple of int
+    spacing_mm : float
+    pose : ndarray of shape (4, 4)
+        From the grid's millimetres to the spine's frame.
+
+    Returns
+    -------
+    ndarray of shape (3, i, j, k), float32
+    """
+    axes = [(np.arange(n, dtype=np.float32) - (n - 1) / 2) * spacing_mm for n in shape]
+    grid = np.stack(np.meshgrid(*axes, indexing="ij"))
+    moved = np.tensordot(pose[:3, :3].astype(np.float32), grid, axes=(1, 0))
+    return np.asarray(moved + pose[:3, 3].reshape(3, 1, 1, 1), np.float32)
+
+
+def draw_pose(rng: np.random.Generator, spine: Spine, patch_mm: float) -> tuple[Array, float]:
+    """Draw where in the body a patch lies, mostly around the cord; returns it and its height."""
+    if rng.random() < 0.93:
+        height = rng.uniform(spine.conus_mm - 25, 8)
+    else:
+        height = rng.uniform(spine.conus_mm - 90, 75)
+    if spine.lesions and rng.random() < 0.55:
+        height = spine.lesions[int(rng.integers(len(spine.lesions)))].height_mm + rng.normal(0, 12)
+    reach = patch_mm * float(rng.choice([0.25, 0.7, 1.4], p=[0.8, 0.12, 0.08]))
+    offset = rng.uniform(-reach, reach, 3) * np.array([1, 1, 0.0])
+    center = np.array([spine.at("center_x", height), spine.at("center_y", height), height])
+    angles = rng.normal(0, [9, 4, 4]) * (1 if rng.random() < 0.9 else 2.2)
+    pose = np.eye(4, dtype=np.float32)
+    pose[:3, :3] = Rotation.from_euler("xyz", angles, degrees=True).as_matrix()
+    pose[:3, 3] = center + offset
+    return pose, float(height)
+
+
+def draw_patch_spine(rng: np.random.Generator, patch_mm: float) -> tuple[Spine, Array]:
+    """Draw a spine and a pose; most patches get lesions of their own in view."""
+    spine = draw_spine(rng)
+    pose, height = draw_pose(rng, spine, patch_mm)
+    count = int(rng.choice([0, 1, 2, 3, 4], p=[0.28, 0.3, 0.22, 0.12, 0.08]))
+    low, high = height - patch_mm * 0.5, height + patch_mm * 0.5
+    low, high = max(low, spine.conus_mm + 8), min(high, -2.0)
+    if high <= low:
+        return spine, pose
+    own = tuple(draw_lesion(rng, low, high) for _ in range(count))
+    far = tuple(x for x in spine.lesions if not low - 10 < x.height_mm < high + 10)
+    return Spine(spine.table, spine.disc_mm, spine.conus_mm, own + far, spine.seed), pose
+
+
+def make_examples(
+    rng: np.random.Generator, patch: tuple[int, int, int], spacing_mm: float, renderings: int
+) -> Iterator[Example]:
+    """Draw one anatomy and render it several times.
+
+    Parameters
+    ----------
+    rng : numpy.random.Generator
+    patch : tuple of int
+        Shape (z, y, x) of the network's patch.
+    spacing_mm : float
+        The network's isotropic spacing.
+    renderings : int
+        Examples made of the one anatomy; contrasts, protocols and artefacts differ.
+
+    Yields
+    ------
+    Example
+    """
+    shape = (patch[2] + 8, patch[1] + 8, patch[0] + 8)
+    spine, pose = draw_patch_spine(rng, max(patch) * spacing_mm)
+    anatomy = paint(spine, fine_points(shape, spacing_mm, pose), spacing_mm)
+    for _ in range(renderings):
+        yield _flip(rng, render_example(rng, anatomy, patch, spacing_mm))
+
+
+def _flip(rng: np.random.Generator, example: Example) -> Example:
+    """Mirror left and right: anatomy has no preferred side, the generator has a few."""
+    if rng.random() < 0.5:
+        return example
+    return Example(
+        np.ascontiguousarray(example.image[..., ::-1]),
+        np.ascontiguousarray(example.target[..., ::-1]),
+    )
+
+
+def render_example(
+    rng: np.random.Generator, anatomy: Anatomy, patch: tuple[int, int, int], spacing_mm: float
+) -> Example:
+    """Render an anatomy once, as a session with one or two contrasts."""
+    present = _draw_present(rng)
+    fine = tuple(_centered(n, spacing_mm) for n in anatomy.shape)
+    protocol = draw_protocol(rng)
+    field = _draw_field(rng, patch, spacing_mm)
+    grid = tuple(
+        _centered(max(2, round(mm / s)), s)
+        for mm, s in zip(field, protocol.spacing_mm, strict=True)
+    )
+    ringing = rng.uniform(0.1, 0.5) if rng.random() < 0.25 else 0.0
+    acquire = _matrices(fine, grid, protocol, ringing)
+    channels: list[Array | None] = [None, None]
+    if present[0]:
+        contrast = draw_contrast(rng, 0)
+        signal = apply_axes(render(anatomy, contrast, 0, rng), acquire)
+        channels[0] = degrade(signal, protocol, rng, contrast.noise_floor)
+    if present[1]:
+        channels[1] = _second(rng, anatomy, fine, grid)
+    regions = np.stack([anatomy.cord, visible_lesions(anatomy, present)])
+    regions = apply_axes(regions, _matrices(fine, grid, protocol, 0.0))
+    image = [None if c is None else _to_network(c[None], protocol, spacing_mm)[0] for c in channels]
+    target = _to_network(regions, protocol, spacing_mm)
+    return _finish(rng, image, target, patch)
+
+
+def _draw_present(rng: np.random.Generator) -> tuple[bool, bool]:
+    """Which channels there are: both, the first alone often, the second alone rarely."""
+    chance = rng.random()
+    return (True, True) if chance < 0.52 else ((True, False) if chance < 0.93 else (False, True))
+
+
+def _draw_field(
+    rng: np.random.Generator, patch: tuple[int, int, int], spacing_mm: float
+) -> tuple[float, float, float]:
+    """Field of view in RAS order: usually fills the patch, at times cropped."""
+    full = np.array(patch[::-1]) * spacing_mm
+    if rng.random() < 0.25:
+        full = full * np.array([rng.uniform(0.36, 1), rng.uniform(0.38, 1), rng.uniform(0.35, 1)])
+    return float(full[0]), float(full[1]), float(full[2])
+
+
+def _centered(count: int, spacing_mm: float) -> Array:
+    """Positions of a centred axis, mm."""
+    return np.asarray((np.arange(count) - (count - 1) / 2) * spacing_mm, np.float32)
+
+
+def _matrices(
+    fine: tuple[Array, ...], grid: tuple[Array, ...], protocol: Protocol, ringing: float
+) -> tuple[Array, Array, Array]:
+    """Acquisition matrices of the three axes; ringing along the in-plane ones."""
+    thick = int(np.argmax(protocol.spacing_mm)) if protocol.kind != "isotropic" else -1
+    rows = [
+        slice_matrix(fine[a], grid[a], protocol.thickness_mm[a], 0.0 if a == thick else ringing)
+        for a in range(3)
+    ]
+    return rows[0], rows[1], rows[2]
+
+
+def _second(
+    rng: np.random.Generator, anatomy: Anatomy, fine: tuple[Array, ...], grid: tuple[Array, ...]
+) -> Array:
+    """Acquire the second contrast on a grid of its own and bring it to the first's."""
+    protocol = draw_protocol(rng)
+    own = tuple(
+        _centered(max(2, int(axis.size * (axis[1] - axis[0]) / s)), s)
+        for axis, s in zip(fine, protocol.spacing_mm, strict=True)
+    )
+    contrast = draw_contrast(rng, 1)
+    ringing = rng.uniform(0.1, 0.5) if rng.random() < 0.25 else 0.0
+    signal = apply_axes(render(anatomy, contrast, 1, rng), _matrices(fine, own, protocol, ringing))
+    image = degrade(signal, protocol, rng, contrast.noise_floor)
+    upsample = [linear_matrix(source, target) for source, target in zip(own, fine, strict=True)]
+    image = apply_axes(image, (upsample[0], upsample[1], upsample[2]))
+    image = misalign(rng, image, float(fine[0][1] - fine[0][0]))
+    sample = [linear_matrix(source, target) for source, target in zip(fine, grid, strict=True)]
+    image = apply_axes(image, (sample[0], sample[1], sample[2]))
+    if rng.random() < 0.12:
+        _cut_field(rng, image)
+    return image
+
+
+def _cut_field(rng: np.random.Generator, image: Array) -> None:
+    """Blank an end of the image: the second contrast often covers less."""
+    axis = int(rng.choice([0, 1, 2, 2, 2]))
+    cut = int(image.shape[axis] * rng.uniform(0.1, 0.6))
+    where = [slice(None)] * 3
+    where[axis] = slice(0, cut) if rng.random() < 0.5 else slice(image.shape[axis] - cut, None)
+    image[tuple(where)] = 0
+
+
+def misalign(rng: np.random.Generator, image: Array, spacing_mm: float) -> Array:
+    """Shift and turn by what registration leaves: mostly below a millimetre and 2 degrees."""
+    scale = rng.choice([0.0, 0.5, 1.0, 1.8], p=[0.2, 0.4, 0.27, 0.13])
+    shift = rng.normal(0, scale, 3)
+    turn = Rotation.from_euler("xyz", rng.normal(0, 0.8 * scale, 3), degrees=True).as_matrix()
+    half = np.array(image.shape) * spacing_mm / 2
+    # affine_grid speaks in half-widths and in (z, y, x) order; our axes are its reversed ones.
+    matrix = (turn * half[None, :] / half[:, None])[::-1, ::-1].copy()
+    theta = np.concatenate([matrix, (shift / half)[::-1, None]], axis=1).astype(np.float32)
+    size = [1, 1, *image.shape]
+    grid = torch.nn.functional.affine_grid(torch.from_numpy(theta)[None], size, align_corners=False)
+    moved = torch.nn.functional.grid_sample(
+        torch.from_numpy(image)[None, None], grid, padding_mode="border", align_corners=False
+    )
+    return np.asarray(moved[0, 0].numpy())
+
+
+def visible_lesions(anatomy: Anatomy, present: tuple[bool, bool]) -> Array:
+    """Union of the lesions that show in a channel that is there."""
+    union = np.zeros(anatomy.cord.size, np.float32)
+    for where, membership, strengths in anatomy.lesions:
+        if any(strength and here for strength, here in zip(strengths, present, strict=True)):
+            union[where] = np.maximum(union[where], membership)
+    return union.reshape(anatomy.shape)
+
+
+def _to_network(image: Array, protocol: Protocol, spacing_mm: float) -> Array:
+    """Resample (c, i, j, k) to the network's spacing by nnU-Net's function; gives (c, z, y, x)."""
+    from nnunetv2.preprocessing.resampling.resample_torch import resample_torch_fornnunet
+
+    data = np.ascontiguousarray(image.transpose(0, 3, 2, 1))
+    current = protocol.spacing_mm[::-1]
+    shape = [round(n * s / spacing_mm) for n, s in zip(data.shape[1:], current, strict=True)]
+    resampled = resample_torch_fornnunet(data, shape, current, [spacing_mm] * 3, num_threads=1)
+    return np.asarray(resampled, np.float32)
+
+
+def _finish(
+    rng: np.random.Generator,
+    image: list[Array | None],
+    regions: Array,
+    patch: tuple[int, int, int],
+) -> Example:
+    """Normalise, threshold, and crop or pad to the patch at a random place."""
+    target = np.stack([regions[0] > _CORD_SHARE, regions[1] > _LESION_SHARE])
+    target[0] |= target[1]
+    size = regions.shape[1:]
+    start = [
+        int(rng.integers(min(0, p - n), max(0, p - n) + 1))
+        for n, p in zip(size, patch, strict=True)
+    ]
+    into = tuple(
+        slice(max(0, s), max(0, s) + min(n, p)) for s, n, p in zip(start, size, patch, strict=True)
+    )
+    out_of = tuple(
+        slice(max(0, -s), max(0, -s) + min(n, p))
+        for s, n, p in zip(start, size, patch, strict=True)
+    )
+    canvas = np.zeros((2, *patch), np.float32)
+    labels = np.zeros((2, *patch), np.uint8)
+    labels[(slice(None), *into)] = target[(slice(None), *out_of)]
+    for channel, data in enumerate(image):
+        if data is not None:
+            canvas[(channel, *into)] = _normalise(rng, data)[out_of]
+    return Example(canvas, labels)
+
+
+def _normalise(rng: np.random.Generator, data: Array) -> Array:
+    """Z-score, then what a different field of view or windowing would have changed of it."""
+    if rng.random() < 0.3:
+        low = float(data.min())
+        span = max(float(data.max()) - low, 1e-6)
+        data = ((data - low) / span) ** np.exp(rng.normal(0, 0.25)) * span + low
+    data = (data - data.mean()) / max(float(data.std()), 1e-6)
+    # Air, brain and fat outside the patch move the mean and widen the spread of a real scan.
+    gain = np.exp(rng.normal(0.05, 0.38))
+    return np.asarray(data * gain + rng.normal(0, 0.5) * gain, np.float32)

@@ -17,13 +17,14 @@ from bids_app import __version__
 from bids_app.dataset.atomic import write_json, write_text, write_tsv
 from bids_app.errors import UsageError
 from bids_app.imaging.volumes import write_volume
+from bids_app.records import FloatArray
 from bids_app.training.acquisition import Protocol, apply_axes, degrade, slice_matrix
 from bids_app.training.anatomy import Spine, draw_lesion, draw_spine
 from bids_app.training.contrasts import draw_contrast, render
 from bids_app.training.patches import fine_points, visible_lesions
 from bids_app.training.structures import Anatomy, paint
 
-Array = NDArray[np.float32]
+Array = FloatArray
 
 _FINE_MM = 0.8
 _FIELD_MM = (48.0, 112.0, 168.0)
@@ -132,9 +133,7 @@ def _image(rng: np.random.Generator, spine: Spine, height: float, visit: _Visit)
     center = [spine.at("center_x", height), spine.at("center_y", height) + 6, height]
     pose[:3, 3] = np.array(center) + rng.normal(0, 2, 3)
     shape = tuple(int(mm / _FINE_MM) + 30 for mm in _FIELD_MM)
-    anatomy = paint(
-        spine, fine_points((shape[0], shape[1], shape[2]), _FINE_MM, pose), _FINE_MM
-    )
+    anatomy = paint(spine, fine_points((shape[0], shape[1], shape[2]), _FINE_MM, pose), _FINE_MM)
     fine = _affine((_FINE_MM,) * 3, anatomy.shape)
     first = _acquire(rng, anatomy, fine, visit.first, 0, "T2w", np.eye(4))
     matrix = _known_displacement(rng)
@@ -164,9 +163,7 @@ def _affine(spacing_mm: tuple[float, ...], shape: tuple[int, ...]) -> Array:
 
 
 def _shape(protocol: Protocol) -> tuple[int, int, int]:
-    x, y, z = (
-        max(2, round(mm / s)) for mm, s in zip(_FIELD_MM, protocol.spacing_mm, strict=True)
-    )
+    x, y, z = (max(2, round(mm / s)) for mm, s in zip(_FIELD_MM, protocol.spacing_mm, strict=True))
     return x, y, z
 
 
@@ -205,9 +202,7 @@ def _acquire(
     return image, _affine(protocol.spacing_mm, image.shape)
 
 
-def _write_visit(
-    folder: Path, truth: Path, label: str, visit: _Visit, images: _Images
-) -> None:
+def _write_visit(folder: Path, truth: Path, label: str, visit: _Visit, images: _Images) -> None:
     """Write one session: raw images and their ground truth."""
     stem = f"sub-{label}_ses-{visit.session}"
     place = Path(f"sub-{label}", f"ses-{visit.session}", "anat")
@@ -230,7 +225,9 @@ def _write_visit(
         matrix = tilt @ images.matrix @ np.linalg.inv(tilt)
         about = {"Description": "From RAS+ mm of the T2w to RAS+ mm of the second contrast.",
                  "Matrix": matrix.round(6)}  # fmt: skip
-        write_json(truth / place / f"{stem}_from-T2w_to-{visit.contrast}_mode-image_xfm.json", about)
+        write_json(
+            truth / place / f"{stem}_from-T2w_to-{visit.contrast}_mode-image_xfm.json", about
+        )
 
 
 def _write_raw(

@@ -181,7 +181,7 @@ def prepare(reference: Volume, second: Volume | None, model: Model) -> Prepared:
         return Prepared((reference, None))
     cord = predict_cord(Prepared((reference, None)), model)
     moving_cord = predict_cord(Prepared((None, second)), model)
-    alignment = register(second, reference, cord=cord, moving_cord=moving_cord)
+    alignment = register(second, reference, cord, moving_cord)
     moved = resample_to(second, reference, np.asarray(alignment.matrix), interpolation="linear")
     return Prepared((reference, moved), alignment)
 

@@ -65,7 +65,7 @@ def test_every_measure_has_a_column() -> None:
 
 def test_dictionary_describes_every_column() -> None:
     described = lesion_dictionary()
-    assert list(described) == [column.name for column in LESION_COLUMNS]
+    assert ["index", *described] == [column.name for column in LESION_COLUMNS]
     assert all(entry["Description"].endswith(".") for entry in described.values())
     assert all(name.endswith("_mm") == (e.get("Units") == "mm") for name, e in described.items())
 

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from bids_app.evaluation.froc import froc
 from bids_app.evaluation.matching import match_instances
 from bids_app.evaluation.metrics import (
     Detection,
@@ -17,7 +18,6 @@ from bids_app.evaluation.metrics import (
     detect,
     detect_at,
     dice,
-    froc,
     score_predictions,
 )
 

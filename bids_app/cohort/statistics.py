@@ -41,8 +41,8 @@ SUMMARY_DICTIONARY: dict[str, dict[str, Any]] = {
     "iqr": {"Description": "Interquartile range, q3 - q1."},
     "ci95_low": {
         "Description": "Lower end of the bootstrap 95 % interval of the mean (bias-corrected "
-        "and accelerated, percentile beyond 500 participants; whole participants are resampled, so repeated visits do not "
-        "feign precision); n/a for fewer than 3 participants."
+        "and accelerated, percentile beyond 500 participants; whole participants are "
+        "resampled, so repeated visits do not feign precision); n/a for fewer than 3 participants."
     },
     "ci95_high": {"Description": "Upper end of that interval."},
 }

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
 
-from bids_app.errors import CordLesionError, MissingResource, UnitError
+from bids_app.errors import CordLesionError, MissingResource
 from bids_app.records import Job, Outcome
 
 log = logging.getLogger(__name__)
@@ -98,7 +98,7 @@ def describe(error: CordLesionError) -> str:
 
     Examples
     --------
-    >>> describe(UnitError("no T2w"))
-    'UnitError: no T2w'
+    >>> describe(CordLesionError("broken"))
+    'CordLesionError: broken'
     """
     return f"{type(error).__name__}: {error}"

@@ -166,6 +166,9 @@ def lesion_column_names() -> list[str]:
 def lesion_dictionary() -> Mapping[str, dict[str, str]]:
     """Describe the columns as BIDS does in the JSON file beside a table.
 
+    Without ``index``, which BIDS defines itself: its validator takes a second description for
+    a change of type.
+
     Examples
     --------
     >>> lesion_dictionary()["voxels"]
@@ -175,4 +178,5 @@ def lesion_dictionary() -> Mapping[str, dict[str, str]]:
         column.name: {"Description": column.description}
         | ({"Units": column.unit} if column.unit else {})
         for column in LESION_COLUMNS
+        if column.name != "index"
     }

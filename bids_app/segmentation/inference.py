@@ -3,13 +3,10 @@
 nnU-Net's own functions prepare the data, weigh the tiles and bring the logits back; what is
 ours is where to look. A pass without overlap finds the cord; the full overlap then covers the
 cord's box only, because lesions lie in the cord. A pass that finds no cord is not believed:
-the whole image is done with full overlap.
+the whole image is done with full overlap, and so it is for models that know no cord.
 """
 
 from __future__ import annotations
-
-from collections.abc import Iterator, Sequence
-from itertools import product
 
 import numpy as np
 import torch
@@ -17,50 +14,69 @@ from acvl_utils.cropping_and_padding.padding import pad_nd_image
 from nnunetv2.inference.export_prediction import (
     convert_predicted_logits_to_segmentation_with_correct_shape,
 )
-from nnunetv2.inference.sliding_window_prediction import (
-    compute_gaussian,
-    compute_steps_for_sliding_window,
-)
 from nnunetv2.preprocessing.preprocessors.default_preprocessor import DefaultPreprocessor
-from scipy.ndimage import find_objects, label
-from torch import Tensor, nn
+from torch import Tensor
 
-from bids_app.records import FloatArray, Prepared, Segmentation
+from bids_app.errors import MissingResource
+from bids_app.records import BoolArray, FloatArray, Prepared, Segmentation, Volume
+from bids_app.segmentation.inputs import arrange, crop, cut_round, separate
+from bids_app.segmentation.look import cord_box
+from bids_app.segmentation.orientation import orient, orient_back
+from bids_app.segmentation.tiles import Box, slide
 from bids_app.segmentation.weights import Model
 
-Box = tuple[slice, slice, slice]
 
-# Room round the cord in which the network is run with full overlap, in voxels of its grid.
-_MARGIN = 12
-# A piece of the first pass smaller than this share of the largest is not followed.
-_MIN_SHARE = 0.05
-
-
-def segment(prepared: Prepared, model: Model) -> Segmentation:
+def segment(prepared: Prepared, model: Model, cord_model: Model | None = None) -> Segmentation:
     """Segment cord and lesions of a session.
 
     Parameters
     ----------
     prepared : Prepared
-        Channels in the model's order and orientation, missing ones None.
+        Reference and second contrast, a missing one None, in any orientation.
     model : Model
+    cord_model : Model, optional
+        Gives the cord of a model that has none, and where to cut images for one that was
+        trained on cuts (`Manifest.needs_cord_model`); else not used.
 
     Returns
     -------
     Segmentation
         On the grid of `prepared`. The uncertainty is the binary entropy of the lesion
         probability in bits, 0 where the network is sure and 1 where it is undecided.
+
+    Raises
+    ------
+    MissingResource
+        The model finds no lesions, or needs a cord model and got none that finds the cord.
     """
-    probability = predict(prepared, model)
-    cord = probability[model.manifest.outputs["cord"]]
-    lesion = probability[model.manifest.outputs["lesion"]]
+    manifest = model.manifest
+    if "lesion" not in manifest.outputs:
+        raise MissingResource(
+            f"Model '{manifest.name}' finds no lesions; choose another with --model."
+        )
+    outside = None
+    if manifest.needs_cord_model:
+        if cord_model is None:
+            raise MissingResource(
+                f"Model '{manifest.name}' needs a second model that finds the cord, such as 'box'."
+            )
+        outside = _structure(predict(prepared, cord_model), cord_model, "cord")
+    probability = _predict_in_cut(prepared, model, outside)
+    lesion = _structure(probability, model, "lesion")
+    own = "cord" in manifest.outputs or outside is None
+    cord = _structure(probability, model, "cord") if own else outside
     return Segmentation(cord=cord, lesion=lesion, uncertainty=entropy_bits(lesion))
 
 
 def predict_cord(prepared: Prepared, model: Model) -> FloatArray:
-    """Give a quick cord probability: one pass without overlap or mirroring."""
-    probability = predict(prepared, model, quick=True)
-    return np.asarray(probability[model.manifest.outputs["cord"]])
+    """Give a quick cord probability: one pass without overlap or mirroring.
+
+    Raises
+    ------
+    MissingResource
+        The model finds no cord; ask the box's.
+    """
+    return _structure(predict(prepared, model, quick=True), model, "cord")
 
 
 def entropy_bits(probability: FloatArray) -> FloatArray:
@@ -87,12 +103,13 @@ def predict(
     whole: bool = False,
     mirror: bool = True,
 ) -> FloatArray:
-    """Predict the probability of each output on the grid of `prepared`.
+    """Predict the probability of each output channel on the grid of `prepared`.
 
     Parameters
     ----------
     prepared : Prepared
     model : Model
+        With late fusion, the mean over the contrasts that are there.
     quick : bool
         Stop after the pass without overlap.
     whole : bool
@@ -104,7 +121,22 @@ def predict(
     -------
     ndarray of shape (outputs, i, j, k), float32
     """
-    data, properties = _preprocess(prepared, model)
+    if model.manifest.fusion == "late":
+        runs = [(channel,) for channel in separate(prepared)]
+    else:
+        runs = [arrange(prepared, model.manifest.channels)]
+    found = [_predict_one(channels, model, quick, whole, mirror) for channels in runs]
+    return found[0] if len(found) == 1 else np.mean(found, axis=0, dtype=np.float32)
+
+
+def _predict_one(
+    channels: tuple[Volume | None, ...], model: Model, quick: bool, whole: bool, mirror: bool
+) -> FloatArray:
+    """Predict from the network's own channels: there and back between the orientations."""
+    grid = next(channel for channel in channels if channel is not None)
+    letters = model.manifest.orientation
+    turned = tuple(None if channel is None else orient(channel, letters) for channel in channels)
+    data, properties = _preprocess(turned, model)
     with torch.inference_mode():
         padded, reverse = pad_nd_image(
             data, model.configuration.patch_size, "constant", {"value": 0}, True, None
@@ -115,16 +147,19 @@ def predict(
             logits.float(), model.plans, model.configuration, model.labels, properties,
             return_probabilities=True, num_threads_torch=torch.get_num_threads(),
         )  # fmt: skip
-    return np.ascontiguousarray(probability.transpose(0, 3, 2, 1), dtype=np.float32)
+    back = [orient_back(output.T, letters, grid) for output in probability]
+    return np.ascontiguousarray(np.stack(back), dtype=np.float32)
 
 
-def _preprocess(prepared: Prepared, model: Model) -> tuple[Tensor, dict[str, object]]:
+def _preprocess(
+    channels: tuple[Volume | None, ...], model: Model
+) -> tuple[Tensor, dict[str, object]]:
     """Stack the channels as nnU-Net reads them, (c, z, y, x), and preprocess them."""
-    grid = prepared.reference
+    grid = next(channel for channel in channels if channel is not None)
     stack = np.stack(
         [
             np.zeros(grid.data.shape[::-1], np.float32) if channel is None else channel.data.T
-            for channel in prepared.channels
+            for channel in channels
         ]
     )
     properties: dict[str, object] = {"spacing": list(grid.spacing_mm[::-1])}
@@ -137,105 +172,50 @@ def _preprocess(prepared: Prepared, model: Model) -> tuple[Tensor, dict[str, obj
 def _predict_logits(data: Tensor, model: Model, quick: bool, whole: bool, mirror: bool) -> Tensor:
     """Decide where the network runs."""
     everywhere: Box = (slice(0, data.shape[1]), slice(0, data.shape[2]), slice(0, data.shape[3]))
-    if whole:
-        return _slide(data, model, everywhere, 0.5, mirror)
-    coarse = _slide(data, model, everywhere, 1.0, False)
+    if whole or ("cord" not in model.manifest.outputs and not quick):
+        return slide(data, model, everywhere, 0.5, mirror)
+    coarse = slide(data, model, everywhere, 1.0, False)
     if quick:
         return coarse
-    box = cord_box(
-        coarse[model.manifest.outputs["cord"]].numpy() > 0, model.configuration.patch_size
-    )
+    box = cord_box(_coarse_cord(coarse, model), tuple(model.configuration.patch_size))
     if box is None:
-        return _slide(data, model, everywhere, 0.5, mirror)
+        return slide(data, model, everywhere, 0.5, mirror)
     logits = coarse
-    logits[(slice(None), *box)] = _slide(data, model, box, 0.5, mirror)
+    logits[(slice(None), *box)] = slide(data, model, box, 0.5, mirror)
     return logits
 
 
-def cord_box(cord: FloatArray, patch: Sequence[int]) -> Box | None:
-    """Box round the large pieces of a mask, at least a patch wide, inside the array.
-
-    Parameters
-    ----------
-    cord : ndarray of bool, shape (z, y, x)
-    patch : sequence of int
-
-    Returns
-    -------
-    tuple of slice, or None for an empty mask
-    """
-    pieces, count = label(cord)
-    if count == 0:
-        return None
-    sizes = np.bincount(pieces.ravel())[1:]
-    large = np.flatnonzero(sizes >= _MIN_SHARE * sizes.max())
-    found = find_objects(pieces)
-    box = []
-    for axis in range(3):
-        low = min(found[piece][axis].start for piece in large) - _MARGIN
-        high = max(found[piece][axis].stop for piece in large) + _MARGIN
-        short = max(0, patch[axis] - (high - low))
-        low, high = low - short // 2, high + short - short // 2
-        shift = max(0, -low) - max(0, high - cord.shape[axis])
-        low, high = low + shift, high + shift
-        box.append(slice(max(0, low), min(cord.shape[axis], high)))
-    return box[0], box[1], box[2]
+def _coarse_cord(logits: Tensor, model: Model) -> BoolArray:
+    """Tell where the cord is more likely than not."""
+    outputs = list(model.manifest.outputs["cord"])
+    if model.labels.has_regions and len(outputs) == 1:
+        return np.asarray(logits[outputs[0]].numpy() > 0)
+    probability = model.labels.apply_inference_nonlin(logits)
+    return np.asarray(probability[outputs].sum(0).numpy() > 0.5)
 
 
-def _slide(data: Tensor, model: Model, box: Box, step: float, mirror: bool) -> Tensor:
-    """Slide the network over a box; tiles are weighed and added up as nnU-Net does it.
+def _predict_in_cut(prepared: Prepared, model: Model, cord: FloatArray | None) -> FloatArray:
+    """Predict from an image cut round the cord where the model was trained on such cuts."""
+    margin = model.manifest.crop_margin_mm
+    if margin is None or cord is None:
+        return predict(prepared, model)
+    box = cut_round(cord, prepared.reference.affine, margin)
+    inner = predict(crop(prepared, box), model, whole=True)
+    shape = prepared.reference.data.shape
+    full = np.zeros((inner.shape[0], *shape), np.float32)
+    if not model.labels.has_regions:
+        full[0] = 1  # the background
+    full[(slice(None), *box)] = inner
+    return full
 
-    nnU-Net adds up in half precision; doing the same keeps the two equal.
-    """
-    patch = tuple(model.configuration.patch_size)
-    region = data[(slice(None), *box)].to(model.device)
-    total: Tensor | None = None
-    gaussian = compute_gaussian(
-        patch, sigma_scale=1.0 / 8, value_scaling_factor=10, device=model.device
-    )
-    axes = model.manifest.mirror_axes if mirror else ()
-    for network in model.networks:
-        summed = torch.zeros(
-            (model.labels.num_segmentation_heads, *region.shape[1:]),
-            dtype=torch.half,
-            device=model.device,
+
+def _structure(probability: FloatArray, model: Model, name: str) -> FloatArray:
+    """Add up the output channels that make a structure."""
+    outputs = model.manifest.outputs.get(name)
+    if not outputs:
+        raise MissingResource(
+            f"Model '{model.manifest.name}' finds no {name}; another model has to."
         )
-        weight = torch.zeros(region.shape[1:], dtype=torch.half, device=model.device)
-        for tile in _tiles(region.shape[1:], patch, step):
-            where = (slice(None), *tile)
-            logits = _run(network, region[where][None], axes, model)[0]
-            logits *= gaussian
-            summed[where] += logits
-            weight[tile] += gaussian
-        torch.div(summed, weight, out=summed)
-        total = summed if total is None else total + summed
-    if total is None:
-        raise ValueError("a model needs at least one network")
-    return (total / len(model.networks)).cpu()
-
-
-def _tiles(shape: Sequence[int], patch: tuple[int, ...], step: float) -> Iterator[Box]:
-    """Places of the sliding window."""
-    starts = compute_steps_for_sliding_window(tuple(shape), patch, step)
-    for z, y, x in product(*starts):
-        yield slice(z, z + patch[0]), slice(y, y + patch[1]), slice(x, x + patch[2])
-
-
-def _run(network: nn.Module, tile: Tensor, mirror_axes: Sequence[int], model: Model) -> Tensor:
-    """Run one tile, averaged over all combinations of mirrored axes."""
-    flips = [
-        [2 + a for i, a in enumerate(mirror_axes) if code >> i & 1]
-        for code in range(2 ** len(mirror_axes))
-    ]
-    mean: Tensor | None = None
-    for flip in flips:
-        turned = torch.flip(tile, flip) if flip else tile
-        turned = turned.contiguous(memory_format=torch.channels_last_3d)
-        with torch.autocast(model.device.type, torch.bfloat16, enabled=model.bf16):
-            logits = network(turned)
-        logits = logits.float()
-        logits = torch.flip(logits, flip) if flip else logits
-        mean = logits if mean is None else mean + logits
-    if mean is None:
-        raise ValueError("a tile needs at least one orientation")
-    return mean / len(flips)
+    if len(outputs) == 1:
+        return probability[outputs[0]]
+    return np.clip(probability[list(outputs)].sum(axis=0, dtype=np.float32), 0, 1)

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from bids_app.errors import MissingResource
+from bids_app.segmentation.store import installed_models, is_name, models_folder
 
 BOX = Path(__file__).resolve().parent.parent / "box"
+Fusion = Literal["early", "late"]
 
 
 @dataclass(frozen=True)
@@ -22,25 +26,39 @@ class Manifest:
     configuration : str
         nnU-Net configuration, such as ``3d_fullres``.
     channels : tuple of str
-        What each input channel is: ``T2w``, ``second``.
+        What each input channel is: ``T2w`` for the reference, ``second`` or the name of a
+        contrast for another one.
     outputs : mapping
-        Output channel of ``cord`` and of ``lesion``.
+        The network's output channels whose probabilities add up to ``cord`` and to ``lesion``.
+        A model may lack one of the two: lesion-only models need a second model for the cord.
     orientation : str
         Axis directions of the training images in nibabel's letters (``RAS`` is SCT's ``LPI``).
     mirror_axes : tuple of int
-        Axes of (z, y, x) along which predictions may be mirrored and averaged.
+        Axes of the patch, (z, y, x) or (y, x), along which predictions may be mirrored and
+        averaged.
     weights : mapping
         SHA-256 of each safetensors file, one a fold.
     licence, intended_use, citation : str
     training : mapping
         Command, seed, steps, hours and machine that made the weights.
+    fusion : {"early", "late"}
+        One network sees all contrasts, or a one-channel network is run on each of them.
+    preset : str or None
+        Name of the post-processing that suits the model.
+    crop_margin_mm : tuple of float or None
+        Room round the cord (right-left, anterior-posterior, superior-inferior) to which images
+        are cut before the network sees them, for models trained on such cuts.
+    source : mapping
+        Where an installed model came from: ``origin`` and ``sha256``, one entry a file.
+    installed_by : str
+        Program and version that installed it.
     """
 
     name: str
     version: str
     configuration: str
     channels: tuple[str, ...]
-    outputs: dict[str, int]
+    outputs: dict[str, tuple[int, ...]]
     orientation: str
     mirror_axes: tuple[int, ...]
     weights: dict[str, str]
@@ -48,19 +66,37 @@ class Manifest:
     intended_use: str
     citation: str
     training: dict[str, Any] = field(default_factory=dict)
+    fusion: Fusion = "early"
+    preset: str | None = None
+    crop_margin_mm: tuple[float, float, float] | None = None
+    source: dict[str, str] = field(default_factory=dict)
+    installed_by: str = ""
 
     @property
     def fingerprint(self) -> str:
         """Give one hash for all folds."""
         return ",".join(self.weights[name] for name in sorted(self.weights))
 
+    @property
+    def needs_cord_model(self) -> bool:
+        """Tell whether the cord has to come from another model, such as the box."""
+        return "cord" not in self.outputs or self.crop_margin_mm is not None
+
     def to_json(self) -> str:
         """Write as JSON text."""
         return json.dumps(asdict(self), indent=2) + "\n"
 
 
-def find_model(name: str | None) -> Path:
-    """Give the folder of a model: the box's, or a folder named by the user.
+def find_model(name: str | None, environ: Mapping[str, str] | None = None) -> Path:
+    """Give the folder of a model: the box's, an installed one's, or one named by the user.
+
+    Parameters
+    ----------
+    name : str or None
+        None and ``box`` are the model that ships with the app. A name in the store goes before
+        a folder of the same name; write ``./name`` for the folder.
+    environ : mapping, optional
+        Says where the store is; the process's environment by default.
 
     Raises
     ------
@@ -69,12 +105,20 @@ def find_model(name: str | None) -> Path:
     """
     if name is None or name == "box":
         return BOX
-    folder = Path(name).expanduser()
+    store = models_folder(os.environ if environ is None else environ)
+    if is_name(name) and (store / name / "model.json").is_file():
+        return store / name
+    try:
+        folder = Path(name).expanduser()
+    except RuntimeError:
+        folder = Path(name)
     if (folder / "model.json").is_file():
         return folder
+    others = ", ".join(path.name for path in installed_models(store)) or "none"
     raise MissingResource(
-        f"No model '{name}': neither a known name nor a folder with a model.json. "
-        "'box' is the model that ships with the app."
+        f"No model '{name}': neither an installed one ({others} in {store}) nor a folder with a "
+        "model.json. 'box' is the model that ships with the app; "
+        "'cordlesion models install' adds others."
     )
 
 
@@ -93,13 +137,30 @@ def read_manifest(folder: Path) -> Manifest:
         raise MissingResource(
             f"{path} cannot be read ({error}); install the model again."
         ) from error
-    known = {item.name for item in fields(Manifest)}
     try:
-        values = {key: value for key, value in content.items() if key in known}
-        for key in ("channels", "mirror_axes"):
-            values[key] = tuple(values[key])
-        return Manifest(**values)
-    except (AttributeError, KeyError, TypeError) as error:
+        return Manifest(**normalise(content))
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise MissingResource(
             f"{path} is not a complete manifest ({error}); install the model again."
         ) from error
+
+
+def normalise(content: Mapping[str, Any]) -> dict[str, Any]:
+    """Keep the known keys of a JSON manifest, as the types that `Manifest` has.
+
+    An output may be written as one number: ``{"cord": 0}`` is ``{"cord": [0]}``.
+    """
+    known = {item.name for item in fields(Manifest)}
+    values = {key: value for key, value in content.items() if key in known}
+    for key in ("channels", "mirror_axes"):
+        if key in values:
+            values[key] = tuple(values[key])
+    if "outputs" in values:
+        values["outputs"] = {
+            structure: tuple(channels) if isinstance(channels, list | tuple) else (int(channels),)
+            for structure, channels in values["outputs"].items()
+        }
+    if values.get("crop_margin_mm") is not None:
+        right, front, top = (float(margin) for margin in values["crop_margin_mm"])
+        values["crop_margin_mm"] = (right, front, top)
+    return values

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -16,8 +15,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load_model as fill_from_safetensors
 from torch import nn
 
-from bids_app.errors import MissingResource
+from bids_app.errors import MissingResource, UsageError
 from bids_app.segmentation.manifest import Manifest, read_manifest
+from bids_app.segmentation.orientation import check_letters
+from bids_app.segmentation.trained import read_json
+from bids_app.segmentation.vetting import Vetted, vet
 
 
 @dataclass(frozen=True)
@@ -73,6 +75,17 @@ def has_fast_bf16(device: torch.device) -> bool:
     return bool(torch.cpu._is_avx512_bf16_supported())
 
 
+def memory_format(bf16: bool, dimensions: int = 3) -> torch.memory_format:
+    """Choose the layout of tensors in memory for networks of 2 or 3 dimensions.
+
+    Channels last is about twice as fast in bfloat16; in float32 nnU-Net's own layout keeps its
+    rounding, so that probabilities equal its own.
+    """
+    if not bf16:
+        return torch.contiguous_format
+    return torch.channels_last_3d if dimensions == 3 else torch.channels_last
+
+
 def load_model(folder: Path, device: torch.device, *, bf16: bool | None = None) -> Model:
     """Load a model from its folder.
 
@@ -94,22 +107,20 @@ def load_model(folder: Path, device: torch.device, *, bf16: bool | None = None) 
         A file is missing, damaged or does not fit the others.
     """
     manifest = read_manifest(folder)
-    plans_json, dataset = _read_json(folder / "plans.json"), _read_json(folder / "dataset.json")
-    plans = PlansManager(plans_json)
-    configuration = plans.get_configuration(manifest.configuration)
-    labels = plans.get_label_manager(dataset)
+    dataset = read_json(folder / "dataset.json")
+    vetted = vet(read_json(folder / "plans.json"), dataset, manifest.configuration)
+    _check_manifest(manifest, vetted, folder)
+    plans, configuration, labels = vetted.plans, vetted.configuration, vetted.labels
+    fast = has_fast_bf16(device) if bf16 is None else bf16
     networks = []
     for name in sorted(manifest.weights):
         path = folder / name
         _check_hash(path, manifest.weights[name])
-        network = build_network(
-            configuration, len(manifest.channels), labels.num_segmentation_heads
-        )
+        network = build_network(configuration, vetted.channels, labels.num_segmentation_heads)
         _fill(network, path)
         network = network.to(device).eval()
-        # Convolutions on the CPU are about twice as fast with the channels last.
-        networks.append(network.to(memory_format=torch.channels_last_3d))
-    fast = has_fast_bf16(device) if bf16 is None else bf16
+        layout = memory_format(fast, len(configuration.patch_size))
+        networks.append(network.to(memory_format=layout))
     return Model(manifest, plans, configuration, labels, dataset, tuple(networks), device, fast)
 
 
@@ -137,6 +148,29 @@ def _fill(network: nn.Module, path: Path) -> None:
         ) from error
 
 
+def _check_manifest(manifest: Manifest, vetted: Vetted, folder: Path) -> None:
+    """Refuse a manifest that does not fit the plans beside it."""
+    heads = vetted.labels.num_segmentation_heads
+    axes = range(len(vetted.configuration.patch_size))
+    if (
+        len(manifest.channels) != vetted.channels
+        or (manifest.fusion == "late" and vetted.channels != 1)
+        or not all(n in range(heads) for channels in manifest.outputs.values() for n in channels)
+        or not all(axis in axes for axis in manifest.mirror_axes)
+        or not manifest.weights
+        or any(Path(name).name != name for name in manifest.weights)
+    ):
+        raise MissingResource(
+            f"{folder / 'model.json'} does not fit its plans.json; install the model again."
+        )
+    try:
+        check_letters(manifest.orientation)
+    except UsageError as error:
+        raise MissingResource(
+            f"{folder / 'model.json'} has no usable orientation; install the model again."
+        ) from error
+
+
 def _check_hash(path: Path, expected: str) -> None:
     """Refuse weights that are not those of the manifest."""
     try:
@@ -149,12 +183,3 @@ def _check_hash(path: Path, expected: str) -> None:
         raise MissingResource(
             f"{path} is damaged: its SHA-256 is not the manifest's; install the model again."
         )
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        return cast(dict[str, Any], json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError) as error:
-        raise MissingResource(
-            f"{path} cannot be read ({error}); install the model again."
-        ) from error

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
+from bids_app.records import FloatArray
 from bids_app.training.structures import smooth_noise
 
-Array = NDArray[np.float32]
+Array = FloatArray
 
 
 @dataclass(frozen=True)

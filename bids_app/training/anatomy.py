@@ -16,7 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter1d
 
-Array = NDArray[np.float32]
+from bids_app.records import FloatArray
+
+Array = FloatArray
 
 TOP_MM, BOTTOM_MM = 140.0, -660.0
 HEIGHTS_MM = np.arange(BOTTOM_MM, TOP_MM + 1.0, 1.0)
@@ -113,7 +115,7 @@ def _along(landmarks_mm: list[float], values: list[float]) -> NDArray[np.float64
 def _distance_to(centers_mm: NDArray[np.float64], half_mm: NDArray[np.float64]) -> Array:
     """Distance along the height to the nearest slab; negative inside."""
     gaps = np.abs(HEIGHTS_MM[:, None] - centers_mm[None]) - half_mm[None]
-    return gaps.min(axis=1).astype(np.float32)
+    return np.asarray(gaps.min(axis=1), np.float32)
 
 
 def draw_spine(rng: np.random.Generator, lesion_count: int | None = None) -> Spine:
@@ -275,7 +277,7 @@ def _draw_outline(
 
 
 def _draw_count(rng: np.random.Generator) -> int:
-    """Number of lesions in a whole cord; long tailed, none in a fifth of the cords."""
+    """Draw the number of lesions of a cord; long tailed, none in a fifth of the cords."""
     return 0 if rng.random() < 0.2 else int(min(1 + rng.geometric(0.22), 14))
 
 

@@ -10,11 +10,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from bids_app.records import FloatArray
 from bids_app.training.structures import TISSUES, Anatomy
 
-Array = NDArray[np.float32]
+Array = FloatArray
 Range = tuple[float, float]
 
 # Tissue ranges; `grey` and `lesion` are offsets from the cord.
@@ -122,7 +122,7 @@ def draw_contrast(rng: np.random.Generator, channel: int, name: str | None = Non
 
 def _any_ranges(rng: np.random.Generator) -> dict[str, Range]:
     """Ranges of an unknown contrast: all free, the lesion on the CSF's side of the cord."""
-    ranges: dict[str, Range] = {tissue: (0.0, 1.0) for tissue in TISSUES}
+    ranges: dict[str, Range] = dict.fromkeys(TISSUES, (0.0, 1.0))
     ranges |= {key: _COMMON[key] for key in ("air", "airway", "bone")}
     for derived in ("skin_fat", "epidural", "brain", "cerebellum"):
         del ranges[derived]

@@ -28,6 +28,8 @@ from bids_app.training.patches import make_examples
 from bids_app.training.plan import PATCH, SPACING_MM, box_plans
 
 _RENDERINGS = 2
+# First and last step of dense patches, and the step from which examples are of full difficulty.
+_COURSE_STEPS = (1700, 2800, 3800)
 
 
 @dataclass(frozen=True)
@@ -80,9 +82,12 @@ class _Stream(torch.utils.data.IterableDataset[tuple[Tensor, Tensor]]):
     def _group(self, number: int) -> tuple[Tensor, Tensor]:
         """Images and targets of shape (renderings, batch, 2, z, y, x)."""
         images, targets = [], []
-        for item in range(self.batch_size):
+        now = course(number * _RENDERINGS)
+        for item in range(self.batch_size * now.batches):
             rng = np.random.default_rng((self.seed, number, item))
-            examples = list(make_examples(rng, PATCH, SPACING_MM, _RENDERINGS))
+            examples = list(
+                make_examples(rng, now.patch, SPACING_MM, _RENDERINGS, now.ease, now.dense)
+            )
             images.append(torch.from_numpy(np.stack([example.image for example in examples])))
             targets.append(torch.from_numpy(np.stack([example.target for example in examples])))
         return torch.stack(images, 1), torch.stack(targets, 1)
@@ -172,6 +177,42 @@ def rate(step: int, steps: int) -> float:
     return float(min(1.0, (step + 1) / 100, max(0.0, (steps - step) / (0.25 * steps))))
 
 
+@dataclass(frozen=True)
+class Course:
+    """What is shown at a step.
+
+    Attributes
+    ----------
+    patch : tuple of int
+        Shape (z, y, x); small ones come in larger batches.
+    batches : int
+        Times the batch size.
+    ease : float
+        How much easier than the full range, see `bids_app.training.patches.make_examples`.
+    dense : bool
+        Only patches on the cord, with many lesions.
+    """
+
+    patch: tuple[int, int, int] = PATCH
+    batches: int = 1
+    ease: float = 0.0
+    dense: bool = False
+
+
+def course(step: int) -> Course:
+    """Give what is shown at a step: first the cord, then many strong lesions, then everything.
+
+    Examples
+    --------
+    >>> course(100).ease, course(2000).batches, course(3300).ease, course(9000) == Course()
+    (1.0, 3, 0.5, True)
+    """
+    dense_from, dense_to, full_from = _COURSE_STEPS
+    if dense_from <= step < dense_to:
+        return Course((64, 48, 32), 3, 1.0, True)
+    return Course(ease=float(np.clip((full_from - step) / (full_from - dense_to), 0, 1)))
+
+
 def _loss() -> DeepSupervisionWrapper:
     """Give nnU-Net's loss for regions, halved at each coarser output."""
     loss = DC_and_BCE_loss(
@@ -181,6 +222,19 @@ def _loss() -> DeepSupervisionWrapper:
     )
     weights = np.array([1.0, 0.5, 0.25, 0.125])
     return DeepSupervisionWrapper(loss, tuple(weights / weights.sum()))
+
+
+def _lesion_term(output: Tensor, target: Tensor) -> Tensor:
+    """Cross-entropy of the lesion within and near the cord.
+
+    Over a whole patch one voxel in a thousand is lesion; within the cord one in ten is, and
+    only there does the answer matter. Without this term lesions are learned much more slowly.
+    """
+    near_cord = nn.functional.max_pool3d(target[:, :1], 5, stride=1, padding=2) > 0
+    logits, truth = output[:, 1:][near_cord], target[:, 1:][near_cord]
+    if truth.numel() == 0:
+        return output.sum() * 0
+    return nn.functional.binary_cross_entropy_with_logits(logits, truth)
 
 
 def _train_step(
@@ -200,7 +254,7 @@ def _train_step(
         (torch.nn.functional.interpolate(target, scale, mode="area") >= 0.5).float()
         for scale in scales
     ]
-    loss = _loss()(outputs, targets)
+    loss = _loss()(outputs, targets) + _lesion_term(outputs[0], target)
     optimizer.zero_grad(set_to_none=True)
     loss.backward()
     nn.utils.clip_grad_norm_(network.parameters(), 12)
@@ -212,7 +266,7 @@ def _train_step(
         dice = tuple(
             float(2 * b / t) if t else float("nan") for b, t in zip(both, total, strict=True)
         )
-    return float(loss), dice
+    return loss.item(), dice
 
 
 def _device(wanted: str) -> torch.device:

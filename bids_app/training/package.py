@@ -55,7 +55,7 @@ def package_box(state_path: Path, folder: Path, version: str) -> Path:
         "mirror_axes": [2],
         "weights": {_FILE: digest},
         "licence": "Apache-2.0",
-        "intended_use": "Research use only; trained on synthetic spines, on no scan of any patient.",
+        "intended_use": "Research use only; trained on synthetic spines, on no patient.",
         "citation": "CordLesion contributors, https://github.com/cordlesion/cordlesion",
         "training": state["record"],
     }

@@ -9,13 +9,14 @@ Arrays here are in RAS order; the last step turns them to nnU-Net's (z, y, x).
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
+from bids_app.records import FloatArray
 from bids_app.training.acquisition import (
     Protocol,
     apply_axes,
@@ -24,11 +25,11 @@ from bids_app.training.acquisition import (
     linear_matrix,
     slice_matrix,
 )
-from bids_app.training.anatomy import Spine, draw_lesion, draw_spine
+from bids_app.training.anatomy import LesionShape, Spine, draw_lesion, draw_spine
 from bids_app.training.contrasts import draw_contrast, render
 from bids_app.training.structures import Anatomy, paint
 
-Array = NDArray[np.float32]
+Array = FloatArray
 
 # Share of a voxel that a structure must fill on the acquired grid to be labelled.
 _CORD_SHARE, _LESION_SHARE = 0.5, 0.42
@@ -69,15 +70,17 @@ def fine_points(shape: tuple[int, int, int], spacing_mm: float, pose: Array) -> 
     return np.asarray(moved + pose[:3, 3].reshape(3, 1, 1, 1), np.float32)
 
 
-def draw_pose(rng: np.random.Generator, spine: Spine, patch_mm: float) -> tuple[Array, float]:
+def draw_pose(
+    rng: np.random.Generator, spine: Spine, patch_mm: float, dense: bool = False
+) -> tuple[Array, float]:
     """Draw where in the body a patch lies, mostly around the cord; returns it and its height."""
-    if rng.random() < 0.93:
+    if dense or rng.random() < 0.93:
         height = rng.uniform(spine.conus_mm - 25, 8)
     else:
         height = rng.uniform(spine.conus_mm - 90, 75)
     if spine.lesions and rng.random() < 0.55:
         height = spine.lesions[int(rng.integers(len(spine.lesions)))].height_mm + rng.normal(0, 12)
-    reach = patch_mm * float(rng.choice([0.25, 0.7, 1.4], p=[0.8, 0.12, 0.08]))
+    reach = patch_mm * (0.2 if dense else float(rng.choice([0.25, 0.7, 1.4], p=[0.8, 0.12, 0.08])))
     offset = rng.uniform(-reach, reach, 3) * np.array([1, 1, 0.0])
     center = np.array([spine.at("center_x", height), spine.at("center_y", height), height])
     angles = rng.normal(0, [9, 4, 4]) * (1 if rng.random() < 0.9 else 2.2)
@@ -87,12 +90,27 @@ def draw_pose(rng: np.random.Generator, spine: Spine, patch_mm: float) -> tuple[
     return pose, float(height)
 
 
-def draw_patch_spine(rng: np.random.Generator, patch_mm: float) -> tuple[Spine, Array]:
-    """Draw a spine and a pose; most patches get lesions of their own in view."""
+def draw_patch_spine(
+    rng: np.random.Generator, patch_mm: tuple[float, float], dense: bool = False
+) -> tuple[Spine, Array]:
+    """Draw a spine and a pose; most patches get lesions of their own in view.
+
+    Parameters
+    ----------
+    rng : numpy.random.Generator
+    patch_mm : tuple of float
+        Length of the patch along the body, and its smallest width.
+    dense : bool
+        Always on the cord, with two to seven lesions.
+    """
     spine = draw_spine(rng)
-    pose, height = draw_pose(rng, spine, patch_mm)
-    count = int(rng.choice([0, 1, 2, 3, 4], p=[0.28, 0.3, 0.22, 0.12, 0.08]))
-    low, high = height - patch_mm * 0.5, height + patch_mm * 0.5
+    length, width = patch_mm
+    pose, height = draw_pose(rng, spine, width, dense)
+    if dense:
+        count = int(rng.integers(2, 8))
+    else:
+        count = int(rng.choice([0, 1, 2, 3, 4], p=[0.28, 0.3, 0.22, 0.12, 0.08]))
+    low, high = height - length * 0.5, height + length * 0.5
     low, high = max(low, spine.conus_mm + 8), min(high, -2.0)
     if high <= low:
         return spine, pose
@@ -102,7 +120,12 @@ def draw_patch_spine(rng: np.random.Generator, patch_mm: float) -> tuple[Spine, 
 
 
 def make_examples(
-    rng: np.random.Generator, patch: tuple[int, int, int], spacing_mm: float, renderings: int
+    rng: np.random.Generator,
+    patch: tuple[int, int, int],
+    spacing_mm: float,
+    renderings: int,
+    ease: float = 0.0,
+    dense: bool = False,
 ) -> Iterator[Example]:
     """Draw one anatomy and render it several times.
 
@@ -115,16 +138,28 @@ def make_examples(
         The network's isotropic spacing.
     renderings : int
         Examples made of the one anatomy; contrasts, protocols and artefacts differ.
+    ease : float
+        From 0, the full range of difficulty, to 1: stronger lesions and less noise. Lesions
+        are hardly learned at all when training starts with faint ones.
+    dense : bool
+        Patches on the cord with many lesions, the field of view never cropped.
 
     Yields
     ------
     Example
     """
     shape = (patch[2] + 8, patch[1] + 8, patch[0] + 8)
-    spine, pose = draw_patch_spine(rng, max(patch) * spacing_mm)
+    size_mm = (patch[0] * spacing_mm, min(patch) * spacing_mm)
+    spine, pose = draw_patch_spine(rng, size_mm, dense)
+    spine = replace(spine, lesions=tuple(_strengthen(x, 1 + ease) for x in spine.lesions))
     anatomy = paint(spine, fine_points(shape, spacing_mm, pose), spacing_mm)
     for _ in range(renderings):
-        yield _flip(rng, render_example(rng, anatomy, patch, spacing_mm))
+        yield _flip(rng, render_example(rng, anatomy, patch, spacing_mm, 1 - 0.7 * ease, dense))
+
+
+def _strengthen(lesion: LesionShape, factor: float) -> LesionShape:
+    first, second = lesion.strength
+    return replace(lesion, strength=(first * factor, second * factor))
 
 
 def _flip(rng: np.random.Generator, example: Example) -> Example:
@@ -138,13 +173,18 @@ def _flip(rng: np.random.Generator, example: Example) -> Example:
 
 
 def render_example(
-    rng: np.random.Generator, anatomy: Anatomy, patch: tuple[int, int, int], spacing_mm: float
+    rng: np.random.Generator,
+    anatomy: Anatomy,
+    patch: tuple[int, int, int],
+    spacing_mm: float,
+    noise: float = 1.0,
+    whole: bool = False,
 ) -> Example:
     """Render an anatomy once, as a session with one or two contrasts."""
     present = _draw_present(rng)
     fine = tuple(_centered(n, spacing_mm) for n in anatomy.shape)
     protocol = draw_protocol(rng)
-    field = _draw_field(rng, patch, spacing_mm)
+    field = _draw_field(rng, patch, spacing_mm, whole)
     grid = tuple(
         _centered(max(2, round(mm / s)), s)
         for mm, s in zip(field, protocol.spacing_mm, strict=True)
@@ -155,9 +195,9 @@ def render_example(
     if present[0]:
         contrast = draw_contrast(rng, 0)
         signal = apply_axes(render(anatomy, contrast, 0, rng), acquire)
-        channels[0] = degrade(signal, protocol, rng, contrast.noise_floor)
+        channels[0] = degrade(signal, protocol, rng, contrast.noise_floor, noise)
     if present[1]:
-        channels[1] = _second(rng, anatomy, fine, grid)
+        channels[1] = _second(rng, anatomy, fine, grid, noise)
     regions = np.stack([anatomy.cord, visible_lesions(anatomy, present)])
     regions = apply_axes(regions, _matrices(fine, grid, protocol, 0.0))
     image = [None if c is None else _to_network(c[None], protocol, spacing_mm)[0] for c in channels]
@@ -172,11 +212,11 @@ def _draw_present(rng: np.random.Generator) -> tuple[bool, bool]:
 
 
 def _draw_field(
-    rng: np.random.Generator, patch: tuple[int, int, int], spacing_mm: float
+    rng: np.random.Generator, patch: tuple[int, int, int], spacing_mm: float, whole: bool
 ) -> tuple[float, float, float]:
     """Field of view in RAS order: usually fills the patch, at times cropped."""
     full = np.array(patch[::-1]) * spacing_mm
-    if rng.random() < 0.25:
+    if not whole and rng.random() < 0.25:
         full = full * np.array([rng.uniform(0.36, 1), rng.uniform(0.38, 1), rng.uniform(0.35, 1)])
     return float(full[0]), float(full[1]), float(full[2])
 
@@ -199,7 +239,11 @@ def _matrices(
 
 
 def _second(
-    rng: np.random.Generator, anatomy: Anatomy, fine: tuple[Array, ...], grid: tuple[Array, ...]
+    rng: np.random.Generator,
+    anatomy: Anatomy,
+    fine: tuple[Array, ...],
+    grid: tuple[Array, ...],
+    noise: float,
 ) -> Array:
     """Acquire the second contrast on a grid of its own and bring it to the first's."""
     protocol = draw_protocol(rng)
@@ -210,7 +254,7 @@ def _second(
     contrast = draw_contrast(rng, 1)
     ringing = rng.uniform(0.1, 0.5) if rng.random() < 0.25 else 0.0
     signal = apply_axes(render(anatomy, contrast, 1, rng), _matrices(fine, own, protocol, ringing))
-    image = degrade(signal, protocol, rng, contrast.noise_floor)
+    image = degrade(signal, protocol, rng, contrast.noise_floor, noise)
     upsample = [linear_matrix(source, target) for source, target in zip(own, fine, strict=True)]
     image = apply_axes(image, (upsample[0], upsample[1], upsample[2]))
     image = misalign(rng, image, float(fine[0][1] - fine[0][0]))
@@ -293,7 +337,7 @@ def _finish(
     labels[(slice(None), *into)] = target[(slice(None), *out_of)]
     for channel, data in enumerate(image):
         if data is not None:
-            canvas[(channel, *into)] = _normalise(rng, data)[out_of]
+            canvas[channel][into] = _normalise(rng, data)[out_of]
     return Example(canvas, labels)
 
 

@@ -14,9 +14,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from bids_app.records import FloatArray
 from bids_app.training.anatomy import BOTTOM_MM, Spine
 
-Array = NDArray[np.float32]
+Array = FloatArray
 
 # The table is looked up without interpolation, at this resolution.
 _STEPS_PER_MM = 8
@@ -24,7 +25,8 @@ _STEPS_PER_MM = 8
 TISSUES = (
     "air", "muscle", "fat", "skin_fat", "bone", "marrow", "disc", "nucleus", "ligament", "csf",
     "cord", "grey", "canal", "root", "epidural", "vessel_a", "vessel_b", "vessel_c", "airway",
-    "oesophagus", "lung", "organ_a", "organ_b", "brain", "cerebellum", "implant", "vein", "cartilage",
+    "oesophagus", "lung", "organ_a", "organ_b", "brain", "cerebellum", "implant", "vein",
+    "cartilage",
 )  # fmt: skip
 TISSUE = {name: index for index, name in enumerate(TISSUES)}
 
@@ -75,7 +77,7 @@ class _Canvas:
 
     def soft(self, inside_mm: Array) -> Array:
         """Membership from the depth below a surface (positive inside)."""
-        return np.clip(inside_mm / self.blur_mm + 0.5, 0, 1).astype(np.float32, copy=False)
+        return np.asarray(np.clip(inside_mm / self.blur_mm + 0.5, 0, 1), np.float32)
 
     def paint(self, tissue: str, inside_mm: Array, where: NDArray[np.int64] | None = None) -> None:
         """Paint a tissue where the depth is above minus half a blur."""
@@ -230,6 +232,8 @@ def _paint_neck_and_chest(
     """Airway, oesophagus, great vessels, lungs."""
     near = body[(f.v[body] > -10) & (np.abs(f.u[body]) < 60)]
     g = f.take(near, "neck", "chest", "sac_b", "body_d", "sac_y")
+    if near.size == 0:
+        return
     front = g.value["sac_b"] + g.value["sac_y"] + 3 + g.value["body_d"]
     neck = g.value["neck"]
     gap = rng.uniform(3, 7)

@@ -1,0 +1,136 @@
+"""What of an image pair takes part in registration: the surroundings of the cord, and points."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bids_app.imaging._centreline import centreline
+from bids_app.imaging._similarity import (
+    FEWEST_POINTS,
+    Similarity,
+    build_similarity,
+    comparable,
+)
+from bids_app.imaging.grids import Box, box_around, coverage, crop, resample_to
+from bids_app.records import BoolArray, FloatArray, Volume
+
+# Vertebrae and discs, which tell one height from another, lie within this distance.
+REGION_MM = 25.0
+# One vertebra further the image looks alike again: no start lies beyond half of one or so.
+REACH_MM = 12.0
+MOST_POINTS = 12000
+
+
+@dataclass(frozen=True)
+class Scene:
+    """The two images as they are compared; `fixed` is the one with the thicker voxels.
+
+    Attributes
+    ----------
+    fixed, other : Volume
+        Cut to the cord's surroundings, at a common resolution, in local contrast.
+    points_mm, judge_mm : ndarray of shape (3, n)
+        RAS+ points of the fixed image, in random order: for the search, and for judging it.
+    centre_mm : ndarray of shape (3,)
+        About which poses turn.
+    fixed_line, other_line : ndarray of shape (3, m) or None
+        The centrelines where the cord is known.
+    """
+
+    fixed: Volume
+    other: Volume
+    points_mm: FloatArray
+    judge_mm: FloatArray
+    centre_mm: FloatArray
+    fixed_line: FloatArray | None
+    other_line: FloatArray | None
+
+    def similarity(self, fwhm_mm: float, points: int) -> Similarity:
+        """Build the similarity at some of the points, through some blur."""
+        chosen = self.points_mm[:, :points]
+        return build_similarity(self.fixed, self.other, chosen, self.centre_mm, fwhm_mm)
+
+    def judge(self) -> Similarity:
+        """Build the similarity at points of its own, without blur."""
+        return build_similarity(self.fixed, self.other, self.judge_mm, self.centre_mm, 0.0)
+
+
+def build_scene(
+    fixed: Volume,
+    other: Volume,
+    fixed_cord: NDArray[Any] | None,
+    other_cord: NDArray[Any] | None,
+    seed: int,
+) -> Scene | None:
+    """Cut out the surroundings of the cord and draw the points; None without an overlap."""
+    cords = (_known(fixed_cord, fixed), _known(other_cord, other))
+    lines = [None if cord is None else centreline(cord) for cord in cords]
+    overlap = coverage(other, fixed)
+    region = _region(fixed, *cords, overlap)
+    shared = region & overlap
+    if np.count_nonzero(shared) < 2 * FEWEST_POINTS:
+        return None
+    # Where the cords give the starts, parts that the headers put apart may still meet.
+    usable = region if all(line is not None for line in lines) else shared
+    voxels = np.random.default_rng(seed).permutation(np.argwhere(usable))
+    half = min(MOST_POINTS, len(voxels) // 2)
+    points = _world(voxels[: 2 * half], fixed)
+    near = crop(fixed, box_around(region, fixed.spacing_mm, REGION_MM))
+    around = _box_of(points, other, cords[1], REACH_MM + REGION_MM)
+    return Scene(
+        fixed=comparable(near, other),
+        other=comparable(crop(other, around), fixed),
+        points_mm=points[:half].T,
+        judge_mm=points[half:].T,
+        centre_mm=_world(np.argwhere(shared).mean(axis=0), fixed),
+        fixed_line=lines[0],
+        other_line=lines[1],
+    )
+
+
+def _known(cord: NDArray[Any] | None, image: Volume) -> Volume | None:
+    """Place a cord on its image; an empty one is not known."""
+    if cord is None or not (cord > 0.5).any():
+        return None
+    return Volume(cord, image.affine)
+
+
+def _world(voxels: NDArray[Any], image: Volume) -> FloatArray:
+    """Give the RAS+ points of voxels of shape (n, 3) or (3,)."""
+    points: FloatArray = voxels @ image.affine[:3, :3].T + image.affine[:3, 3]
+    return points
+
+
+def _region(
+    fixed: Volume, fixed_cord: Volume | None, other_cord: Volume | None, overlap: BoolArray
+) -> BoolArray:
+    """Mark the surroundings of the cord on the fixed image, from whichever cord is known."""
+    from scipy import ndimage
+
+    cord = fixed_cord
+    if cord is None and other_cord is not None:
+        label = Volume((other_cord.data > 0.5).astype(np.uint8), other_cord.affine)
+        cord = resample_to(label, fixed, interpolation="nearest")
+    if cord is None or not (cord.data > 0.5).any():
+        return overlap
+    inside = cord.data > 0.5
+    box = box_around(inside, fixed.spacing_mm, REGION_MM)
+    region = np.zeros(fixed.data.shape, dtype=bool)
+    far = ndimage.distance_transform_edt(~inside[box], sampling=fixed.spacing_mm)
+    region[box] = far < REGION_MM
+    return region
+
+
+def _box_of(points: FloatArray, image: Volume, cord: Volume | None, margin_mm: float) -> Box:
+    """Give the box of an image around points in the world and around its own cord."""
+    index = (points - image.affine[:3, 3]) @ np.linalg.inv(image.affine[:3, :3]).T
+    index = np.clip(np.rint(index).astype(int), 0, np.array(image.data.shape) - 1)
+    mark = np.zeros(image.data.shape, dtype=bool)
+    mark[tuple(index.T)] = True
+    if cord is not None:
+        mark |= cord.data > 0.5
+    return box_around(mark, image.spacing_mm, margin_mm)

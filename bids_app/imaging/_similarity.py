@@ -1,0 +1,222 @@
+"""How alike two images are around the cord: normalised mutual information of local contrast.
+
+Both images are first divided by their own local mean and spread, which takes the receive field
+out (surface coils make it steep around the neck), and smoothed to the coarser voxel of the two
+along every direction. The entropies are those of Studholme, Hill and Hawkes, Pattern
+Recognition 32(1):71-86, 1999.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from bids_app.imaging.grids import index_map, resample_to, smooth_to_profile
+from bids_app.records import BoolArray, FloatArray, IntArray, Volume
+
+# A turn of 1/30 rad moves points 30 mm from the cord by 1 mm, so that all six parameters of a
+# pose are millimetres.
+LEVER_MM = 30.0
+FINEST_MM = 0.8
+_CONTRAST_MM = 12.0
+_FWHM = 2.3548
+# Fewer points than this make a joint histogram of noise.
+FEWEST_POINTS = 300
+
+
+def pose_matrix(pose: FloatArray, centre_mm: FloatArray) -> FloatArray:
+    """Turn a pose into the matrix between RAS+ points.
+
+    Parameters
+    ----------
+    pose : ndarray of shape (6,)
+        Translation (mm) of the centre, and rotation vector times ``LEVER_MM``.
+    centre_mm : ndarray of shape (3,)
+        The point about which the turn happens.
+
+    Returns
+    -------
+    ndarray of shape (4, 4)
+    """
+    from scipy.spatial.transform import Rotation
+
+    matrix = np.eye(4)
+    turn = Rotation.from_rotvec(np.asarray(pose[3:]) / LEVER_MM).as_matrix()
+    matrix[:3, :3] = turn
+    matrix[:3, 3] = centre_mm + pose[:3] - (turn * centre_mm).sum(axis=1)
+    return matrix
+
+
+@dataclass(frozen=True)
+class Similarity:
+    """Score poses of one image pair at fixed points; higher is better.
+
+    Attributes
+    ----------
+    points_mm : ndarray of shape (3, n)
+        RAS+ points of the fixed image at which both are compared.
+    fixed_bins : ndarray of int, shape (n,)
+        The fixed image's histogram row at each point, times `bins`.
+    other : ndarray of shape (i, j, k)
+        The other image, in units of bins.
+    other_from_world : ndarray of shape (4, 4)
+    centre_mm : ndarray of shape (3,)
+    bins : int
+    start_count : int
+        Number of points inside the other image when the headers place it.
+    """
+
+    points_mm: FloatArray
+    fixed_bins: IntArray
+    other: FloatArray
+    other_from_world: FloatArray
+    centre_mm: FloatArray
+    bins: int
+    start_count: int
+
+    def score(self, pose: FloatArray, where: BoolArray | None = None) -> float:
+        """Give (H(a) + H(b)) / H(a, b) - 1 over the points inside both images.
+
+        Less than half of the points that overlap by the headers lowers the score in
+        proportion: a small overlap is easily alike.
+
+        Parameters
+        ----------
+        pose : ndarray of shape (6,)
+        where : ndarray of bool, shape (n,), optional
+            The points to use; without it, all that are covered.
+        """
+        from scipy import ndimage
+
+        position = self._position(pose)
+        use = self._inside(position) if where is None else where
+        count = int(np.count_nonzero(use))
+        if count < FEWEST_POINTS:
+            return 0.0
+        value = ndimage.map_coordinates(self.other, position[:, use], order=1, mode="nearest")
+        below = np.minimum(value.astype(np.int64), self.bins - 2)
+        upper = value - below
+        cell = self.fixed_bins[use] + below
+        size = self.bins**2
+        counts = np.bincount(cell, 1 - upper, size) + np.bincount(cell + 1, upper, size)
+        joint = counts.astype(np.float64).reshape(self.bins, self.bins) / count
+        both = _entropy(joint)
+        alike = (_entropy(joint.sum(axis=0)) + _entropy(joint.sum(axis=1))) / both - 1
+        if where is None:
+            alike *= min(1.0, 2 * count / max(1, self.start_count))
+        return float(alike)
+
+    def covered(self, pose: FloatArray) -> BoolArray:
+        """Tell which points a pose puts inside the other image."""
+        return self._inside(self._position(pose))
+
+    def _position(self, pose: FloatArray) -> FloatArray:
+        """Give voxel coordinates in the other image, shape (3, n)."""
+        matrix = self.other_from_world @ pose_matrix(pose, self.centre_mm)
+        x, y, z = self.points_mm
+        # Spelled out because a matrix product may round differently from thread to thread.
+        rows = [row[0] * x + row[1] * y + row[2] * z + row[3] for row in matrix[:3]]
+        return np.stack(rows)
+
+    def _inside(self, position: FloatArray) -> BoolArray:
+        """Tell which voxel coordinates lie in the other image, its outer half voxel too."""
+        upper = np.array(self.other.shape)[:, None] - 0.5
+        inside: BoolArray = np.all((position >= -0.5) & (position <= upper), axis=0)
+        return inside
+
+
+def build_similarity(
+    fixed: Volume, other: Volume, points_mm: FloatArray, centre_mm: FloatArray, fwhm_mm: float
+) -> Similarity:
+    """Blur both images and sort them into bins.
+
+    Parameters
+    ----------
+    fixed, other : Volume
+        As :func:`comparable` gives them.
+    points_mm : ndarray of shape (3, n)
+    centre_mm : ndarray of shape (3,)
+    fwhm_mm : float
+        Blur on top of the images' own; coarse levels look through it.
+    """
+    from scipy import ndimage
+
+    bins = 24 if fwhm_mm > 3 else 32
+    blurred = _blur(fixed, fwhm_mm)
+    position = _apply(np.linalg.inv(fixed.affine), points_mm)
+    rows = np.rint(
+        _to_bins(ndimage.map_coordinates(blurred, position, order=1, mode="nearest"), bins)
+    )
+    similarity = Similarity(
+        points_mm=points_mm,
+        fixed_bins=rows.astype(np.int64) * bins,
+        other=_to_bins(_blur(other, fwhm_mm), bins),
+        other_from_world=np.linalg.inv(other.affine),
+        centre_mm=centre_mm,
+        bins=bins,
+        start_count=0,
+    )
+    start = int(np.count_nonzero(similarity.covered(np.zeros(6))))
+    return Similarity(**{**vars(similarity), "start_count": start})
+
+
+def comparable(volume: Volume, partner: Volume) -> Volume:
+    """Bring an image to the resolution of its partner and to local contrast.
+
+    Voxels finer than 0.8 mm are merged first: they cost time and do not align better.
+    """
+    spacing = np.array(volume.spacing_mm)
+    working = np.maximum(spacing, FINEST_MM)
+    if (working > spacing).any():
+        shape = np.maximum(2, np.ceil(np.array(volume.data.shape) * spacing / working))
+        affine = volume.affine @ np.diag([*(working / spacing), 1.0])
+        # The first coarse voxel begins where the first fine one does.
+        affine[:3, 3] += volume.affine[:3, :3] @ ((working / spacing - 1) / 2)
+        volume = resample_to(volume, Volume(np.zeros(shape.astype(int)), affine))
+    data = volume.data.astype(np.float32, copy=False)
+    data = smooth_to_profile(data, index_map(volume, partner))
+    return Volume(_local_contrast(data, volume.spacing_mm), volume.affine)
+
+
+def _local_contrast(data: FloatArray, spacing_mm: tuple[float, float, float]) -> FloatArray:
+    """Subtract the mean and divide by the spread of each voxel's surroundings."""
+    from scipy import ndimage
+
+    sigma = _CONTRAST_MM / np.array(spacing_mm)
+    mean = ndimage.gaussian_filter(data, sigma, truncate=2.5)
+    square = ndimage.gaussian_filter(data * data, sigma, truncate=2.5)
+    spread = np.sqrt(np.maximum(square - mean * mean, 0))
+    # The floor keeps empty surroundings (air) from being blown up to noise.
+    floor = 0.1 * spread.mean() + np.finfo(np.float32).tiny
+    result: FloatArray = (data - mean) / (spread + floor)
+    return result
+
+
+def _blur(volume: Volume, fwhm_mm: float) -> FloatArray:
+    from scipy import ndimage
+
+    sigma = fwhm_mm / _FWHM / np.array(volume.spacing_mm)
+    sigma[sigma < 0.25] = 0
+    if not sigma.any():
+        return volume.data
+    blurred: FloatArray = ndimage.gaussian_filter(volume.data, sigma, truncate=3.0)
+    return blurred
+
+
+def _to_bins(values: FloatArray, bins: int) -> FloatArray:
+    """Scale from the 1st to the 99th percentile into [0, bins - 1]."""
+    low, high = np.percentile(values, [1, 99])
+    scaled = (values - low) * ((bins - 1) / max(float(high - low), 1e-12))
+    result: FloatArray = np.clip(scaled, 0, bins - 1).astype(np.float32)
+    return result
+
+
+def _entropy(share: FloatArray) -> float:
+    share = share[share > 0]
+    return float(-(share * np.log(share)).sum())
+
+
+def _apply(matrix: FloatArray, points: FloatArray) -> FloatArray:
+    result: FloatArray = matrix[:3, :3] @ points + matrix[:3, 3:]
+    return result

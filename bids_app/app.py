@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -139,6 +140,10 @@ def _recording(options: Options) -> Iterator[_Record]:
     except StoppedBySignal as stop:
         record.stopped = str(stop)
         record.write(stop.exit_code)
+        print(
+            f"Stopped by {stop}. Finished sessions are kept; the same command goes on from here.",
+            file=sys.stderr,
+        )
         raise SystemExit(stop.exit_code) from None
     except BaseException:
         record.write(70)

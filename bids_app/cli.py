@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -28,6 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = build_parser()
     namespace = parser.parse_args(sys.argv[1:] if arguments is None else list(arguments))
     verbose = getattr(namespace, "verbosity", 0)
+    _log_to_terminal(verbose)
     try:
         return int(namespace.run(namespace))
     except CordLesionError as error:
@@ -47,6 +49,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return CordLesionError.exit_code
 
 
+def _log_to_terminal(verbosity: int) -> None:
+    """Show warnings always, the course of the run with ``-v``, everything with ``-vv``."""
+    handler = logging.StreamHandler()
+    handler.setLevel((logging.WARNING, logging.INFO, logging.DEBUG)[min(verbosity, 2)])
+    handler.setFormatter(logging.Formatter("%(levelname)s: %(message)s"))
+    logging.getLogger().addHandler(handler)
+
+
 def build_parser() -> argparse.ArgumentParser:
     """Build the parser of all subcommands; importing torch is left to those that need it."""
     parser = argparse.ArgumentParser(
@@ -64,6 +74,7 @@ def build_parser() -> argparse.ArgumentParser:
     run.set_defaults(run=_run)
     _add_demo(commands)
     _add_train(commands)
+    _add_models(commands)
     return parser
 
 
@@ -97,6 +108,60 @@ def _add_train(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "--package", type=Path, metavar="MODEL_DIR", help="write the averaged weights there"
     )
     box.set_defaults(run=_train_box)
+
+
+def _add_models(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    models = commands.add_parser("models", help="list, install and export models")
+    actions = models.add_subparsers(required=True, metavar="ACTION")
+    listing = actions.add_parser("list", help="the models that are there, and known ones")
+    listing.set_defaults(run=_models_list)
+    info = actions.add_parser("info", help="what a model says of itself")
+    info.add_argument("name", metavar="NAME|DIR")
+    info.set_defaults(run=_models_info)
+    install = actions.add_parser(
+        "install",
+        help="take in a trained nnU-Net v2 model",
+        description="Take in a trained nnU-Net v2 model. No code of it is run: its weights become "
+        "data, and anything unsafe or incomplete is refused.",
+    )
+    install.add_argument(
+        "source",
+        nargs="+",
+        metavar="SOURCE",
+        help="a folder, zip, address or known name; several for folds that come apart",
+    )
+    install.add_argument("--name", metavar="N", help="default: that of the source")
+    install.add_argument("--sha256", nargs="+", metavar="H", help="checked, one a source")
+    install.add_argument("--replace", action="store_true", help="a model of the same name")
+    install.add_argument("--half", action="store_true", help="store weights in half precision")
+    _add_manifest(install.add_argument_group("what the model is, where it cannot be inferred"))
+    install.set_defaults(run=_models_install)
+    export = actions.add_parser("export", help="write a model as a plain nnU-Net v2 folder")
+    export.add_argument("name", metavar="NAME|DIR")
+    export.add_argument("dir", type=Path, metavar="DIR", help="a new folder")
+    export.set_defaults(run=_models_export)
+
+
+def _add_manifest(group: argparse._ArgumentGroup) -> None:
+    group.add_argument("--manifest", type=Path, metavar="FILE", help="JSON, keys of a model.json")
+    group.add_argument("--channels", nargs="+", metavar="C", help="such as T2w second")
+    group.add_argument("--cord-label", nargs="+", metavar="L", help="name in dataset.json")
+    group.add_argument("--lesion-label", nargs="+", metavar="L", help="name in dataset.json")
+    group.add_argument(
+        "--orientation",
+        metavar="LPI",
+        help="of the training images, in the Spinal Cord Toolbox's letters",
+    )
+    group.add_argument("--fusion", choices=("early", "late"), help="default: early")
+    group.add_argument("--preset", metavar="NAME", help="post-processing that suits the model")
+    group.add_argument(
+        "--crop-margin",
+        nargs=3,
+        type=float,
+        metavar=("RL", "AP", "SI"),
+        help="mm round the cord, for a model trained on images cut so",
+    )
+    group.add_argument("--licence", metavar="TEXT", help="of the weights")
 
 
 def _run(namespace: argparse.Namespace) -> int:
@@ -151,6 +216,30 @@ def _train_box(namespace: argparse.Namespace) -> int:
         manifest = package_box(state, namespace.package, __version__)
         print(f"Wrote {manifest}")
     return 0
+
+
+def _models_list(_: argparse.Namespace) -> int:
+    from bids_app.models_command import list_models
+
+    return list_models()
+
+
+def _models_info(namespace: argparse.Namespace) -> int:
+    from bids_app.models_command import show_model
+
+    return show_model(namespace.name)
+
+
+def _models_install(namespace: argparse.Namespace) -> int:
+    from bids_app.models_command import install_model
+
+    return install_model(namespace)
+
+
+def _models_export(namespace: argparse.Namespace) -> int:
+    from bids_app.models_command import export
+
+    return export(namespace.name, namespace.dir)
 
 
 if __name__ == "__main__":

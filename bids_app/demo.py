@@ -18,21 +18,18 @@ from bids_app.dataset.atomic import write_json, write_text, write_tsv
 from bids_app.errors import UsageError
 from bids_app.imaging.volumes import write_volume
 from bids_app.records import FloatArray
-from bids_app.training.acquisition import Protocol, apply_axes, degrade, slice_matrix
-from bids_app.training.anatomy import Spine, draw_lesion, draw_spine
-from bids_app.training.contrasts import draw_contrast, render
-from bids_app.training.patches import fine_points, visible_lesions
-from bids_app.training.structures import Anatomy, paint
+from bids_app.training.anatomy import draw_lesion, draw_spine
+from bids_app.training.session import (
+    AXIAL,
+    FIELD_MM,
+    ISOTROPIC,
+    SAGITTAL,
+    Imaged,
+    Recipe,
+    image_session,
+)
 
 Array = FloatArray
-
-_FINE_MM = 0.8
-_FIELD_MM = (48.0, 112.0, 168.0)
-_SAGITTAL = Protocol("sagittal", (3.0, 0.8, 0.8), (2.8, 0.8, 0.8))
-_AXIAL = Protocol("axial", (0.7, 0.7, 5.0), (0.7, 0.7, 4.5))
-_ISOTROPIC = Protocol("isotropic", (1.0, 1.0, 1.0), (1.0, 1.0, 1.0))
-# Noise and artefacts of the demo relative to the training's range.
-_DEGRADATION = 0.5
 
 
 @dataclass(frozen=True)
@@ -40,9 +37,7 @@ class _Visit:
     """What one session of the demo is made of."""
 
     session: str
-    first: Protocol
-    second: Protocol | None
-    contrast: str | None
+    recipe: Recipe
     name: str | None
     orientation: str
     oblique_deg: float
@@ -53,13 +48,13 @@ _COURSES: tuple[tuple[str, tuple[_Visit, ...]], ...] = (
     (
         "MS",
         (
-            _Visit("M0", _SAGITTAL, _SAGITTAL, "STIR", "acq-STIR_T2w", "PSR", 0.0, 3),
-            _Visit("M12", _SAGITTAL, _ISOTROPIC, "PSIR", "PSIR", "PIR", 0.0, 1),
+            _Visit("M0", Recipe(SAGITTAL, SAGITTAL, "STIR"), "acq-STIR_T2w", "PSR", 0.0, 3),
+            _Visit("M12", Recipe(SAGITTAL, ISOTROPIC, "PSIR"), "PSIR", "PIR", 0.0, 1),
         ),
     ),
-    ("MS", (_Visit("M0", _AXIAL, _ISOTROPIC, "UNIT1", "UNIT1", "LPS", 7.0, 4),)),
-    ("MS", (_Visit("M0", _ISOTROPIC, None, None, None, "RAS", 0.0, 3),)),
-    ("control", (_Visit("M0", _SAGITTAL, _SAGITTAL, "STIR", "acq-STIR_T2w", "PSR", 0.0, 0),)),
+    ("MS", (_Visit("M0", Recipe(AXIAL, ISOTROPIC, "UNIT1"), "UNIT1", "LPS", 7.0, 4),)),
+    ("MS", (_Visit("M0", Recipe(ISOTROPIC, None, None), None, "RAS", 0.0, 3),)),
+    ("control", (_Visit("M0", Recipe(SAGITTAL, SAGITTAL, "STIR"), "acq-STIR_T2w", "PSR", 0.0, 0),)),
 )
 
 
@@ -103,106 +98,19 @@ def write_demo(folder: Path, subjects: int = 4, seed: int = 1) -> None:
     _write_dataset_files(folder, truth, people)
 
 
-@dataclass(frozen=True)
-class _Images:
-    """Volumes of one visit, each with its affine."""
-
-    first: tuple[Array, Array]
-    second: tuple[Array, Array] | None
-    matrix: Array
-    cord: NDArray[np.bool_]
-    lesion: NDArray[np.bool_]
-
-
-def _follow(rng: np.random.Generator, visits: tuple[_Visit, ...]) -> Iterator[_Images]:
+def _follow(rng: np.random.Generator, visits: tuple[_Visit, ...]) -> Iterator[Imaged]:
     """Image one person at each visit: the same spine, older lesions kept, new ones added."""
     spine = draw_spine(rng, 0)
     height = float(rng.uniform(-150, -95))
-    low, high = height - _FIELD_MM[2] * 0.4, height + _FIELD_MM[2] * 0.4
+    low, high = height - FIELD_MM[2] * 0.4, height + FIELD_MM[2] * 0.4
     for visit in visits:
-        visible = 0.85 if visit.second else 1.0
+        visible = 0.85 if visit.recipe.second else 1.0
         new = tuple(draw_lesion(rng, low, high, visible) for _ in range(visit.new_lesions))
         spine = replace(spine, lesions=spine.lesions + new)
-        yield _image(rng, spine, height, visit)
+        yield image_session(rng, spine, height, visit.recipe)
 
 
-def _image(rng: np.random.Generator, spine: Spine, height: float, visit: _Visit) -> _Images:
-    """Put a person in the scanner: pose, both contrasts on their own grids, ground truth."""
-    pose = np.eye(4, dtype=np.float32)
-    pose[:3, :3] = Rotation.from_euler("xyz", rng.normal(0, 3, 3), degrees=True).as_matrix()
-    center = [spine.at("center_x", height), spine.at("center_y", height) + 6, height]
-    pose[:3, 3] = np.array(center) + rng.normal(0, 2, 3)
-    shape = tuple(int(mm / _FINE_MM) + 30 for mm in _FIELD_MM)
-    anatomy = paint(spine, fine_points((shape[0], shape[1], shape[2]), _FINE_MM, pose), _FINE_MM)
-    fine = _affine((_FINE_MM,) * 3, anatomy.shape)
-    first = _acquire(rng, anatomy, fine, visit.first, 0, "T2w", np.eye(4))
-    matrix = _known_displacement(rng)
-    second = None
-    if visit.second is not None:
-        second = _acquire(rng, anatomy, fine, visit.second, 1, visit.contrast, matrix)
-    present = (True, visit.second is not None)
-    regions = np.stack([anatomy.cord, visible_lesions(anatomy, present)])
-    regions = apply_axes(regions, _rows(anatomy, visit.first))
-    lesion = regions[1] > 0.42
-    return _Images(first, second, matrix, (regions[0] > 0.5) | lesion, lesion)
-
-
-def _known_displacement(rng: np.random.Generator) -> Array:
-    """From reference to second contrast, RAS+ mm: a few millimetres and degrees."""
-    matrix = np.eye(4)
-    matrix[:3, :3] = Rotation.from_euler("xyz", rng.uniform(-4, 4, 3), degrees=True).as_matrix()
-    matrix[:3, 3] = rng.uniform(-4, 4, 3)
-    return np.asarray(matrix, np.float32)
-
-
-def _affine(spacing_mm: tuple[float, ...], shape: tuple[int, ...]) -> Array:
-    """RAS+ affine of a grid centred on the world's origin."""
-    affine = np.diag([*spacing_mm, 1.0])
-    affine[:3, 3] = [-(n - 1) / 2 * s for n, s in zip(shape, spacing_mm, strict=True)]
-    return np.asarray(affine, np.float32)
-
-
-def _shape(protocol: Protocol) -> tuple[int, int, int]:
-    x, y, z = (max(2, round(mm / s)) for mm, s in zip(_FIELD_MM, protocol.spacing_mm, strict=True))
-    return x, y, z
-
-
-def _rows(anatomy: Anatomy, protocol: Protocol) -> tuple[Array, Array, Array]:
-    """Acquisition matrices from the fine grid to a protocol's."""
-    x, y, z = (
-        slice_matrix(_axis(n, _FINE_MM), _axis(m, s), t)
-        for n, m, s, t in zip(
-            anatomy.shape, _shape(protocol), protocol.spacing_mm, protocol.thickness_mm, strict=True
-        )
-    )
-    return x, y, z
-
-
-def _axis(count: int, spacing_mm: float) -> Array:
-    return np.asarray((np.arange(count) - (count - 1) / 2) * spacing_mm, np.float32)
-
-
-def _acquire(
-    rng: np.random.Generator,
-    anatomy: Anatomy,
-    fine: Array,
-    protocol: Protocol,
-    channel: int,
-    name: str | None,
-    matrix: NDArray[Any],
-) -> tuple[Array, Array]:
-    """Image the anatomy, displaced by `matrix`, on a protocol's grid; as scaled integers."""
-    contrast = draw_contrast(rng, channel, name)
-    signal = render(anatomy, contrast, channel, rng)
-    if not np.allclose(matrix, np.eye(4)):
-        to_index = np.linalg.inv(fine) @ np.linalg.inv(matrix) @ fine
-        signal = ndimage.affine_transform(signal, to_index, order=1, mode="nearest")
-    image = apply_axes(signal, _rows(anatomy, protocol))
-    image = degrade(image, protocol, rng, contrast.noise_floor, _DEGRADATION)
-    return image, _affine(protocol.spacing_mm, image.shape)
-
-
-def _write_visit(folder: Path, truth: Path, label: str, visit: _Visit, images: _Images) -> None:
+def _write_visit(folder: Path, truth: Path, label: str, visit: _Visit, images: Imaged) -> None:
     """Write one session: raw images and their ground truth."""
     stem = f"sub-{label}_ses-{visit.session}"
     place = Path(f"sub-{label}", f"ses-{visit.session}", "anat")
@@ -219,14 +127,14 @@ def _write_visit(folder: Path, truth: Path, label: str, visit: _Visit, images: _
     path = known / f"{stem}_seg-lesions_dseg.nii.gz"
     _write_oriented(path, instances.astype(np.int16), images.first[1], visit, tilt)
     _write_truth_sidecar(path, "Lesion", place, stem)
-    if images.second is not None and visit.contrast is not None:
+    if images.second is not None and visit.recipe.contrast is not None:
         raw = folder / place / f"{stem}_{visit.name}.nii.gz"
-        _write_raw(raw, images.second, visit, tilt, visit.contrast)
+        _write_raw(raw, images.second, visit, tilt, visit.recipe.contrast)
         matrix = tilt @ images.matrix @ np.linalg.inv(tilt)
         about = {"Description": "From RAS+ mm of the T2w to RAS+ mm of the second contrast.",
                  "Matrix": matrix.round(6)}  # fmt: skip
         write_json(
-            truth / place / f"{stem}_from-T2w_to-{visit.contrast}_mode-image_xfm.json", about
+            truth / place / f"{stem}_from-T2w_to-{visit.recipe.contrast}_mode-image_xfm.json", about
         )
 
 

@@ -139,9 +139,9 @@ def test_images_keep_values_and_places():
 
 def test_simpleitk_resamples_with_the_file_as_we_do_with_the_matrix(tmp_path):
     rng = np.random.default_rng(0)
-    moving = Volume(rng.random((20, 18, 16)).astype(np.float32), OBLIQUE * [[1], [1], [1], [1]])
-    affine = np.diag([-0.6, -0.6, 7.0, 1.0])
-    affine[:3, 3] = 9, -14, 8
+    moving = Volume(rng.random((20, 18, 16)).astype(np.float32), OBLIQUE)
+    affine = OBLIQUE @ np.diag([0.7, 0.7, 0.8, 1.0])
+    affine[:3, 3] += OBLIQUE[:3, :3] @ [5, 5, 3]
     reference = Volume(np.zeros((12, 12, 12), np.float32), affine)
     matrix = pose_matrix(np.array([0.7, -0.4, 2.0, 1.0, -1.0, 2.0]), np.zeros(3))
     write_transform(tmp_path / "x.txt", matrix)
@@ -202,7 +202,7 @@ def test_laying_a_line_onto_a_moved_one_finds_the_movement_across(along):
 
 def test_lines_without_a_common_height_are_not_laid():
     line = np.stack([np.zeros(9), np.zeros(9), np.arange(9.0)])
-    assert lay_onto(line, line + [[0], [0], [100]], np.zeros(3), 0.0) is None
+    assert lay_onto(line, line + np.array([[0], [0], [100]]), np.zeros(3), 0.0) is None
 
 
 # -- registration --------------------------------------------------------------------------
@@ -267,6 +267,13 @@ def test_noise_is_not_accepted():
     np.testing.assert_array_equal(alignment.matrix, np.eye(4))
 
 
+def test_an_image_without_contrast_is_not_accepted():
+    reference = phantoms.make_pair(108, "isotropic").reference
+    flat = Volume(np.zeros_like(reference.data), reference.affine)
+    assert not register(flat, reference).accepted
+    assert not register(flat, flat).accepted
+
+
 def test_no_overlap_gives_the_identity_and_no_score():
     pair = phantoms.make_pair(109, "isotropic", "isotropic")
     away = pair.moving.affine.copy()
@@ -311,11 +318,11 @@ def test_the_matrix_is_the_same_bytes_on_one_thread_and_on_two():
     assert len(hashes) == 1
 
 
-def test_importing_the_stage_does_not_load_simpleitk_or_scipy():
+def test_importing_the_stage_does_not_load_simpleitk_or_torch():
     code = (
         f"import sys; sys.path.insert(0, {str(ROOT)!r}); "
         "import bids_app.imaging.registration, bids_app.imaging.itk; "
-        "print([name for name in ('SimpleITK', 'scipy') if name in sys.modules])"
+        "print([name for name in ('SimpleITK', 'torch') if name in sys.modules])"
     )
     result = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True

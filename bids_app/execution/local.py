@@ -77,14 +77,14 @@ def _run_one(job: Job, work: Callable[[Job], Outcome]) -> Outcome:
     except MissingResource:
         raise
     except CordLesionError as error:
-        log.debug("%s failed", identifier, exc_info=True)
+        log.info("%s failed", identifier, exc_info=True)
         return Outcome(identifier, "failed", None, time.monotonic() - start, describe(error))
     except MemoryError:
-        log.debug("%s failed", identifier, exc_info=True)
+        log.info("%s failed", identifier, exc_info=True)
         message = "OutOfMemory: this session needs more memory than there is; see --mem."
         return Outcome(identifier, "failed", None, time.monotonic() - start, message)
     except Exception as error:
-        log.debug("%s failed", identifier, exc_info=True)
+        log.info("%s failed", identifier, exc_info=True)
         message = f"{type(error).__name__}: {error} (unexpected; the log file has the details)"
         return Outcome(identifier, "failed", None, time.monotonic() - start, message)
     seconds = time.monotonic() - start

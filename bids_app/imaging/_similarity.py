@@ -102,6 +102,8 @@ class Similarity:
         counts = np.bincount(cell, 1 - upper, size) + np.bincount(cell + 1, upper, size)
         joint = counts.astype(np.float64).reshape(self.bins, self.bins) / count
         both = _entropy(joint)
+        if both < 1e-9:  # nothing to be seen in either image
+            return 0.0
         alike = (_entropy(joint.sum(axis=0)) + _entropy(joint.sum(axis=1))) / both - 1
         if where is None:
             alike *= min(1.0, 2 * count / max(1, self.start_count))

@@ -6,13 +6,14 @@ import importlib
 import inspect
 import pkgutil
 import re
-from typing import Any
+from typing import Any, cast
 
 from torch import nn
 
 from bids_app.errors import MissingResource
 
 _NETWORKS = "dynamic_network_architectures.architectures"
+_UNETS = f"{_NETWORKS}.unet"
 _PREFIXES = ("torch.nn.", "dynamic_network_architectures.")
 # Words that start with a letter: no private names, nothing with two underscores.
 _PATH = re.compile(r"[A-Za-z][A-Za-z0-9_]*(\.[A-Za-z][A-Za-z0-9_]*)+")
@@ -75,10 +76,13 @@ def _network_class(path: object) -> type[nn.Module]:
     module, _, name = path.rpartition(".")
     package = importlib.import_module(_NETWORKS)
     places = [f"{_NETWORKS}.{info.name}" for info in pkgutil.iter_modules(package.__path__)]
-    for place in sorted(places, key=lambda place: place != module):
-        found = getattr(importlib.import_module(place), name, None)
+    for place in sorted(places, key=lambda place: (place != module, place != _UNETS, place)):
+        try:
+            found = getattr(importlib.import_module(place), name, None)
+        except Exception:  # noqa: S112 - some need packages that may be missing or broken
+            continue
         if _is_module_class(found, _NETWORKS + "."):
-            return found  # type: ignore[no-any-return]
+            return cast(type[nn.Module], found)
     raise MissingResource(
         f"plans.json names the network class {path[:80]!r}, which the installed "
         "dynamic_network_architectures does not have; such a model cannot be loaded."

@@ -97,7 +97,7 @@ def describe(
         raise UsageError(f"Fusion {fields['fusion']!r} is neither early nor late.")
     if fields["fusion"] == "late" and len(channels) > 1:
         raise UsageError(
-            f"Late fusion runs a one-channel network on each contrast; this one has {len(channels)}."
+            f"Late fusion runs a one-channel network on each contrast; this has {len(channels)}."
         )
     return fields, notes
 

@@ -1,4 +1,4 @@
-"""Put a checkpoint's weights into the network that the plans describe, or say why they do not fit."""
+"""Put a checkpoint's weights into the network of the plans, or say why they do not fit."""
 
 from __future__ import annotations
 

@@ -63,8 +63,10 @@ def segment(prepared: Prepared, model: Model, cord_model: Model | None = None) -
         outside = _structure(predict(prepared, cord_model), cord_model, "cord")
     probability = _predict_in_cut(prepared, model, outside)
     lesion = _structure(probability, model, "lesion")
-    own = "cord" in manifest.outputs or outside is None
-    cord = _structure(probability, model, "cord") if own else outside
+    if outside is None or "cord" in manifest.outputs:
+        cord = _structure(probability, model, "cord")
+    else:
+        cord = outside
     return Segmentation(cord=cord, lesion=lesion, uncertainty=entropy_bits(lesion))
 
 
@@ -121,10 +123,9 @@ def predict(
     -------
     ndarray of shape (outputs, i, j, k), float32
     """
+    runs: list[tuple[Volume | None, ...]] = [arrange(prepared, model.manifest.channels)]
     if model.manifest.fusion == "late":
         runs = [(channel,) for channel in separate(prepared)]
-    else:
-        runs = [arrange(prepared, model.manifest.channels)]
     found = [_predict_one(channels, model, quick, whole, mirror) for channels in runs]
     return found[0] if len(found) == 1 else np.mean(found, axis=0, dtype=np.float32)
 
@@ -217,5 +218,5 @@ def _structure(probability: FloatArray, model: Model, name: str) -> FloatArray:
             f"Model '{model.manifest.name}' finds no {name}; another model has to."
         )
     if len(outputs) == 1:
-        return probability[outputs[0]]
-    return np.clip(probability[list(outputs)].sum(axis=0, dtype=np.float32), 0, 1)
+        return np.asarray(probability[outputs[0]])
+    return np.asarray(np.clip(probability[list(outputs)].sum(axis=0, dtype=np.float32), 0, 1))

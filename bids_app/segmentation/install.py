@@ -98,51 +98,45 @@ def _convert(
     model: Trained, folder: Path, choices: Choices, half: bool, identity: dict[str, Any]
 ) -> tuple[Manifest, list[str]]:
     """Write a model in the store's own form, one fold after the other."""
-    vetted: Vetted | None = None
+    first = read_checkpoint(next(iter(model.checkpoints.values())))
+    vetted = vet(model.plans, model.dataset, first.configuration)
+    reader = str(model.plans.get("image_reader_writer"))
+    fields, notes = describe(model.dataset, channel_names(model.dataset), reader, choices)
+    _check_outputs(fields["outputs"], vetted)
     weights: dict[str, str] = {}
-    first: Checkpoint | None = None
-    for fold, path in model.checkpoints.items():
-        checkpoint = read_checkpoint(path)
-        if first is None or vetted is None:
-            first = checkpoint
-            vetted = vet(model.plans, model.dataset, first.configuration)
-            fields, notes = describe(
-                model.dataset,
-                channel_names(model.dataset),
-                str(model.plans.get("image_reader_writer")),
-                choices,
-            )
-            _check_outputs(fields["outputs"], vetted)
+    for number, (fold, path) in enumerate(model.checkpoints.items()):
+        checkpoint = read_checkpoint(path) if number else first
         _check_alike(checkpoint, first, fold, vetted)
         network = fit_network(checkpoint.weights, vetted, fold)
         file = folder / f"{fold}.safetensors"
         save_model(network.half() if half else network, str(file))
         file.chmod(0o644)  # safetensors makes files that others may not read
         weights[file.name] = sha256_of(file)
-    if first is None or vetted is None:
-        raise MissingResource("The model has no folds; give a complete one.")
     manifest = Manifest(
         **identity,
         **fields,
         configuration=first.configuration,
         mirror_axes=first.mirror_axes,
         weights=weights,
-        training={
-            "trainer": first.trainer,
-            "epochs": first.epochs,
-            "checkpoints": {fold: path.name for fold, path in model.checkpoints.items()},
-            **{key: model.dataset[key] for key in ("numTraining",) if key in model.dataset},
-            **choices.manifest.get("training", {}),
-        },
+        training=_training(model, first) | choices.manifest.get("training", {}),
         installed_by=f"cordlesion {__version__}",
     )
-    for file_name, content in (
-        ("plans.json", vetted.document),
-        ("dataset.json", model.dataset),
-    ):
-        (folder / file_name).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    for name, content in (("plans.json", vetted.document), ("dataset.json", model.dataset)):
+        (folder / name).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
     (folder / "model.json").write_text(manifest.to_json(), encoding="utf-8")
     return manifest, notes
+
+
+def _training(model: Trained, first: Checkpoint) -> dict[str, Any]:
+    """Record what the files say of the training."""
+    return {
+        "trainer": first.trainer,
+        "plans": str(model.plans.get("plans_name", "")),
+        "dataset": str(model.plans.get("dataset_name", "")),
+        "cases": model.dataset.get("numTraining"),
+        "epochs": first.epochs,
+        "checkpoints": {fold: path.name for fold, path in model.checkpoints.items()},
+    }
 
 
 def _check_outputs(outputs: dict[str, tuple[int, ...]], vetted: Vetted) -> None:

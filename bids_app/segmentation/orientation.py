@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 from nibabel import orientations
 from numpy.typing import NDArray
 
@@ -76,6 +75,7 @@ def orient(volume: Volume, letters: str) -> Volume:
 
     Examples
     --------
+    >>> import numpy as np
     >>> ras = Volume(np.arange(24).reshape(2, 3, 4), np.eye(4))
     >>> orient(ras, "PSR").data.shape, orient(ras, "LAS").data[0, 0, 0].item()
     ((3, 4, 2), 12)

@@ -1,5 +1,8 @@
 """Bring what the user named to local folders: addresses are fetched, zips unpacked."""
 
+# pooch ships untyped.
+# mypy: disable-error-code="import-untyped"
+
 from __future__ import annotations
 
 import hashlib

@@ -71,7 +71,7 @@ def choose_device(wanted: str) -> torch.device:
 def has_fast_bf16(device: torch.device) -> bool:
     """Tell whether the device multiplies bfloat16 in hardware."""
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     return bool(torch.cpu._is_avx512_bf16_supported())
 
 
@@ -120,7 +120,7 @@ def load_model(folder: Path, device: torch.device, *, bf16: bool | None = None) 
         _fill(network, path)
         network = network.to(device).eval()
         layout = memory_format(fast, len(configuration.patch_size))
-        networks.append(network.to(memory_format=layout))
+        networks.append(network.to(memory_format=layout))  # type: ignore[call-overload]
     return Model(manifest, plans, configuration, labels, dataset, tuple(networks), device, fast)
 
 

@@ -28,8 +28,9 @@ from bids_app.training.patches import make_examples
 from bids_app.training.plan import PATCH, SPACING_MM, box_plans
 
 _RENDERINGS = 2
-# First and last step of dense patches, and the step from which examples are of full difficulty.
-_COURSE_STEPS = (1700, 2800, 3800)
+# First and last step of dense patches only; the step from which examples are of full difficulty;
+# the last step that has a dense group in every second.
+_COURSE_STEPS = (1700, 2800, 3800, 4800)
 
 
 @dataclass(frozen=True)
@@ -207,10 +208,12 @@ def course(step: int) -> Course:
     >>> course(100).ease, course(2000).batches, course(3300).ease, course(9000) == Course()
     (1.0, 3, 0.5, True)
     """
-    dense_from, dense_to, full_from = _COURSE_STEPS
-    if dense_from <= step < dense_to:
-        return Course((64, 48, 32), 3, 1.0, True)
-    return Course(ease=float(np.clip((full_from - step) / (full_from - dense_to), 0, 1)))
+    dense_from, dense_to, full_from, mixed_to = _COURSE_STEPS
+    ease = float(np.clip((full_from - step) / (full_from - dense_to), 0, 1))
+    second = step // _RENDERINGS % 2 == 1
+    if dense_from <= step < dense_to or (dense_to <= step < mixed_to and second):
+        return Course((64, 48, 32), 3, ease, True)
+    return Course(ease=ease)
 
 
 def _loss() -> DeepSupervisionWrapper:

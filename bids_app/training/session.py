@@ -1,0 +1,163 @@
+"""Image a synthetic person: a session with known cord and lesions, as arrays.
+
+Unlike a training patch, a session is a whole scan as a dataset holds it: the second contrast on a
+grid of its own, displaced by a known rigid movement.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+from scipy.spatial.transform import Rotation
+
+from bids_app.records import BoolArray, FloatArray
+from bids_app.training.acquisition import Protocol, apply_axes, degrade, slice_matrix
+from bids_app.training.anatomy import Spine
+from bids_app.training.contrasts import draw_contrast, render
+from bids_app.training.patches import fine_points, visible_lesions
+from bids_app.training.structures import Anatomy, paint
+
+Array = FloatArray
+
+_FINE_MM = 0.8
+FIELD_MM = (48.0, 112.0, 168.0)
+SAGITTAL = Protocol("sagittal", (3.0, 0.8, 0.8), (2.8, 0.8, 0.8))
+AXIAL = Protocol("axial", (0.7, 0.7, 5.0), (0.7, 0.7, 4.5))
+ISOTROPIC = Protocol("isotropic", (1.0, 1.0, 1.0), (1.0, 1.0, 1.0))
+# Noise and artefacts of the demo relative to the training's range.
+_DEGRADATION = 0.5
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a session is acquired.
+
+    Attributes
+    ----------
+    first : Protocol
+        Of the T2w.
+    second : Protocol or None
+        Of the second contrast.
+    contrast : str or None
+        Name of the second contrast, see `bids_app.training.contrasts.draw_contrast`.
+    """
+
+    first: Protocol
+    second: Protocol | None
+    contrast: str | None
+
+
+@dataclass(frozen=True)
+class Imaged:
+    """A session in the scanner, arrays in RAS order.
+
+    Attributes
+    ----------
+    first, second : tuple of (ndarray, ndarray)
+        Image and affine; `second` is None without a second contrast.
+    matrix : ndarray of shape (4, 4)
+        From RAS+ mm of the first to RAS+ mm of the second.
+    cord, lesion : ndarray of bool
+        Ground truth on the grid of `first`.
+    """
+
+    first: tuple[Array, Array]
+    second: tuple[Array, Array] | None
+    matrix: Array
+    cord: BoolArray
+    lesion: BoolArray
+
+
+def image_session(
+    rng: np.random.Generator, spine: Spine, height_mm: float, recipe: Recipe
+) -> Imaged:
+    """Put a person in the scanner: pose, both contrasts on their own grids, ground truth.
+
+    Parameters
+    ----------
+    rng : numpy.random.Generator
+    spine : Spine
+    height_mm : float
+        Height of the middle of the field of view, see `bids_app.training.anatomy`.
+    recipe : Recipe
+
+    Returns
+    -------
+    Imaged
+    """
+    pose = np.eye(4, dtype=np.float32)
+    pose[:3, :3] = Rotation.from_euler("xyz", rng.normal(0, 3, 3), degrees=True).as_matrix()
+    center = [spine.at("center_x", height_mm), spine.at("center_y", height_mm) + 6, height_mm]
+    pose[:3, 3] = np.array(center) + rng.normal(0, 2, 3)
+    shape = tuple(int(mm / _FINE_MM) + 30 for mm in FIELD_MM)
+    anatomy = paint(spine, fine_points((shape[0], shape[1], shape[2]), _FINE_MM, pose), _FINE_MM)
+    fine = _affine((_FINE_MM,) * 3, anatomy.shape)
+    first = _acquire(rng, anatomy, fine, recipe.first, 0, "T2w", np.eye(4))
+    matrix = _known_displacement(rng)
+    second = None
+    if recipe.second is not None:
+        second = _acquire(rng, anatomy, fine, recipe.second, 1, recipe.contrast, matrix)
+    present = (True, recipe.second is not None)
+    regions = np.stack([anatomy.cord, visible_lesions(anatomy, present)])
+    regions = apply_axes(regions, _rows(anatomy, recipe.first))
+    lesion = regions[1] > 0.42
+    return Imaged(first, second, matrix, (regions[0] > 0.5) | lesion, lesion)
+
+
+def _known_displacement(rng: np.random.Generator) -> Array:
+    """From reference to second contrast, RAS+ mm: a few millimetres and degrees."""
+    matrix = np.eye(4)
+    matrix[:3, :3] = Rotation.from_euler("xyz", rng.uniform(-4, 4, 3), degrees=True).as_matrix()
+    matrix[:3, 3] = rng.uniform(-4, 4, 3)
+    return np.asarray(matrix, np.float32)
+
+
+def _affine(spacing_mm: tuple[float, ...], shape: tuple[int, ...]) -> Array:
+    """RAS+ affine of a grid centred on the world's origin."""
+    affine = np.diag([*spacing_mm, 1.0])
+    affine[:3, 3] = [-(n - 1) / 2 * s for n, s in zip(shape, spacing_mm, strict=True)]
+    return np.asarray(affine, np.float32)
+
+
+def _shape(protocol: Protocol) -> tuple[int, int, int]:
+    x, y, z = (max(2, round(mm / s)) for mm, s in zip(FIELD_MM, protocol.spacing_mm, strict=True))
+    return x, y, z
+
+
+def _rows(anatomy: Anatomy, protocol: Protocol) -> tuple[Array, Array, Array]:
+    """Acquisition matrices from the fine grid to a protocol's."""
+    x, y, z = (
+        slice_matrix(_axis(n, _FINE_MM), _axis(m, s), t)
+        for n, m, s, t in zip(
+            anatomy.shape, _shape(protocol), protocol.spacing_mm, protocol.thickness_mm, strict=True
+        )
+    )
+    return x, y, z
+
+
+def _axis(count: int, spacing_mm: float) -> Array:
+    return np.asarray((np.arange(count) - (count - 1) / 2) * spacing_mm, np.float32)
+
+
+def _acquire(
+    rng: np.random.Generator,
+    anatomy: Anatomy,
+    fine: Array,
+    protocol: Protocol,
+    channel: int,
+    name: str | None,
+    matrix: NDArray[Any],
+) -> tuple[Array, Array]:
+    """Image the anatomy, displaced by `matrix`, on a protocol's grid; as scaled integers."""
+    contrast = draw_contrast(rng, channel, name)
+    signal = render(anatomy, contrast, channel, rng)
+    if not np.allclose(matrix, np.eye(4)):
+        to_index = np.linalg.inv(fine) @ np.linalg.inv(matrix) @ fine
+        signal = ndimage.affine_transform(signal, to_index, order=1, mode="nearest")
+    image = apply_axes(signal, _rows(anatomy, protocol))
+    image = degrade(image, protocol, rng, contrast.noise_floor, _DEGRADATION)
+    return image, _affine(protocol.spacing_mm, image.shape)

@@ -1,0 +1,96 @@
+"""Where the network looks, and what it says in odd orientations."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from nibabel.orientations import apply_orientation, axcodes2ornt, inv_ornt_aff, ornt_transform
+
+from bids_app.errors import MissingResource, NoCordFound
+from bids_app.lesions.preset import load_preset
+from bids_app.pipeline import find_lesions
+from bids_app.records import Prepared, Volume
+from bids_app.segmentation.inference import cord_box, predict
+from bids_app.segmentation.manifest import BOX, read_manifest
+from bids_app.segmentation.weights import Model, load_model
+from bids_app.training.anatomy import draw_spine
+from bids_app.training.session import ISOTROPIC, Imaged, Recipe, image_session
+
+
+@pytest.fixture(scope="module")
+def model() -> Model:
+    return load_model(BOX, torch.device("cpu"))
+
+
+@pytest.fixture(scope="module")
+def imaged() -> Imaged:
+    rng = np.random.default_rng(12)
+    return image_session(rng, draw_spine(rng, 5), -110.0, Recipe(ISOTROPIC, None, None))
+
+
+def test_cord_box_covers_the_large_pieces_and_a_patch() -> None:
+    cord = np.zeros((200, 100, 90), bool)
+    cord[40:160, 40:50, 40:52] = True
+    cord[5, 90, 80] = True
+    assert cord_box(cord, (64, 64, 64)) == (slice(28, 172), slice(13, 77), slice(14, 78))
+    assert cord_box(np.zeros_like(cord), (64, 64, 64)) is None
+
+
+def test_cord_box_stays_inside_a_small_image() -> None:
+    cord = np.zeros((64, 64, 64), bool)
+    cord[:, :3, :3] = True
+    assert cord_box(cord, (64, 64, 64)) == (slice(0, 64), slice(0, 64), slice(0, 64))
+
+
+def test_looking_at_the_cord_only_gives_what_looking_everywhere_gives(
+    model: Model, imaged: Imaged
+) -> None:
+    prepared = Prepared((Volume(*imaged.first), None))
+    near, everywhere = predict(prepared, model), predict(prepared, model, whole=True)
+    near, everywhere = near[0] > 0.5, everywhere[0] > 0.5
+    assert 2 * (near & everywhere).sum() / (near.sum() + everywhere.sum()) >= 0.99
+
+
+@pytest.mark.parametrize("letters", ["PSR", "LPI"])
+def test_orientation_changes_nothing_but_orientation(
+    model: Model, imaged: Imaged, letters: str
+) -> None:
+    data, affine = imaged.first
+    data, affine = data[:, 20:84, 40:110], affine @ _shift(0, 20, 40)
+    turn = ornt_transform(axcodes2ornt("RAS"), axcodes2ornt(letters))
+    turned = Volume(apply_orientation(data, turn), affine @ inv_ornt_aff(turn, data.shape))
+    preset = load_preset("default")
+    straight = find_lesions(Volume(data, affine), None, model, preset)
+    other = find_lesions(turned, None, model, preset)
+    np.testing.assert_array_equal(straight.findings.cord, other.findings.cord)
+    assert straight.lesions == pytest.approx(other.lesions)
+    assert straight.findings.cord.any()
+
+
+def _shift(i: int, j: int, k: int) -> np.ndarray:
+    matrix = np.eye(4)
+    matrix[:3, 3] = i, j, k
+    return matrix
+
+
+def test_an_image_without_a_cord_is_an_error_not_a_zero(model: Model) -> None:
+    noise = np.random.default_rng(0).normal(100, 1, (64, 64, 64)).astype(np.float32)
+    with pytest.raises(NoCordFound, match="cannot be said to be free of lesions"):
+        find_lesions(Volume(noise, np.eye(4)), None, model, load_preset("default"))
+
+
+def test_the_box_is_complete_and_small() -> None:
+    manifest = read_manifest(BOX)
+    assert manifest.channels == ("T2w", "second")
+    assert sum(path.stat().st_size for path in BOX.iterdir()) < 20e6
+    assert {"command", "seed", "steps", "hours"} <= set(manifest.training)
+
+
+def test_damaged_weights_are_refused(tmp_path) -> None:  # type: ignore[no-untyped-def]
+    for path in BOX.iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    weights = next(tmp_path.glob("*.safetensors"))
+    weights.write_bytes(weights.read_bytes()[:-1] + b"x")
+    with pytest.raises(MissingResource, match="damaged"):
+        load_model(tmp_path, torch.device("cpu"))

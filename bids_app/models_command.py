@@ -19,6 +19,8 @@ from bids_app.segmentation.manifest import BOX, Manifest, find_model, read_manif
 from bids_app.segmentation.orientation import to_sct_letters
 from bids_app.segmentation.store import installed_models, models_folder
 
+_WIDTH = 22
+
 
 def list_models() -> int:
     """Print the models that are there, and the known ones that could be."""
@@ -43,8 +45,8 @@ def show_model(name: str) -> int:
     folder = find_model(name)
     manifest = read_manifest(folder)
     for key, value in describe_manifest(manifest).items():
-        print(f"{key + ':':<16}{value}")
-    print(f"{'folder:':<16}{folder}")
+        print(f"{key + ':':<{_WIDTH}}{value}")
+    print(f"{'folder:':<{_WIDTH}}{folder}")
     return 0
 
 

@@ -7,6 +7,7 @@ import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -59,7 +60,7 @@ class Plan:
 def plan(options: Options) -> Plan:
     """Find the sessions and choose the scans of each; nothing is written."""
     manifest = read_manifest(find_model(options.model))
-    preset = load_preset(options.preset or "default")
+    preset = load_preset(options.preset or manifest.preset or "default")
     jobs, unusable = [], []
     for session in discover(options):
         try:
@@ -77,7 +78,6 @@ class Worker:
 
     def __init__(self, options: Options, preset: Preset, manifest: Manifest) -> None:
         self.options, self.preset, self.manifest = options, preset, manifest
-        self._model: Model | None = None
 
     def __call__(self, job: Job) -> Outcome:
         """Process one session, or find that its results are up to date."""
@@ -87,30 +87,36 @@ class Worker:
             return Outcome(job.session.identifier, "up-to-date")
         original = read_volume(job.reference.path)
         second = to_canonical(read_volume(job.second.path)) if job.second else None
-        result = find_lesions(original, second, self.model, self.preset)
+        result = find_lesions(original, second, self.model, self.preset, self.cord_model)
         write_session(job, result, self._provenance(), inputs_hash)
         return Outcome(
             job.session.identifier, "done", len(result.lesions), warnings=result.warnings
         )
 
-    @property
+    @cached_property
     def model(self) -> Model:
-        """Give the model, loaded once."""
-        if self._model is None:
-            import torch
+        """The model, loaded once."""
+        return self._load(self.options.model)
 
-            from bids_app.segmentation.weights import choose_device, load_model
+    @cached_property
+    def cord_model(self) -> Model:
+        """The model that finds the cord: the box's where the chosen one does not."""
+        return self._load(None) if self.manifest.needs_cord_model else self.model
 
-            torch.set_num_threads(self.options.n_cpus)
-            device = choose_device(self.options.device)
-            self._model = load_model(find_model(self.options.model), device)
-        return self._model
+    def _load(self, name: str | None) -> Model:
+        import torch
+
+        from bids_app.segmentation.weights import choose_device, load_model
+
+        torch.set_num_threads(self.options.n_cpus)
+        return load_model(find_model(name), choose_device(self.options.device))
 
     def _settings(self, job: Job) -> dict[str, object]:
         """Give what decides the results beside the images."""
         return {
             "version": __version__,
-            "weights": self.manifest.fingerprint,
+            "model": self.manifest.to_json(),
+            "cord model": read_manifest(find_model(None)).fingerprint,
             "preset": vars(self.preset),
             "device": self.options.device,
             "contrasts": [job.reference.contrast, job.second.contrast if job.second else None],
@@ -135,7 +141,11 @@ class Worker:
 
 
 def find_lesions(
-    original: Volume, second: Volume | None, model: Model, preset: Preset
+    original: Volume,
+    second: Volume | None,
+    model: Model,
+    preset: Preset,
+    cord_model: Model | None = None,
 ) -> SessionResult:
     """Go from images to lesions: prepare, segment, refine, measure.
 
@@ -147,6 +157,8 @@ def find_lesions(
         The second contrast on its own grid, canonical.
     model : Model
     preset : Preset
+    cord_model : Model, optional
+        Finds the cord where `model` does not.
 
     Returns
     -------
@@ -160,8 +172,8 @@ def find_lesions(
     from bids_app.segmentation.inference import segment
 
     reference = to_canonical(original)
-    prepared = prepare(reference, second, model)
-    segmentation = segment(prepared, model)
+    prepared = prepare(reference, second, cord_model or model)
+    segmentation = segment(prepared, model, cord_model)
     findings = refine(segmentation.cord, segmentation.lesion, reference.spacing_mm, preset)
     if not findings.cord.any():
         raise NoCordFound(
@@ -173,14 +185,14 @@ def find_lesions(
     return SessionResult(original, prepared, segmentation, findings, lesions, cord, warnings)
 
 
-def prepare(reference: Volume, second: Volume | None, model: Model) -> Prepared:
+def prepare(reference: Volume, second: Volume | None, cord_model: Model) -> Prepared:
     """Bring the second contrast to the reference's grid, aligned by cord and surroundings."""
     from bids_app.segmentation.inference import predict_cord
 
     if second is None:
         return Prepared((reference, None))
-    cord = predict_cord(Prepared((reference, None)), model)
-    moving_cord = predict_cord(Prepared((None, second)), model)
+    cord = predict_cord(Prepared((reference, None)), cord_model)
+    moving_cord = predict_cord(Prepared((None, second)), cord_model)
     alignment = register(second, reference, cord, moving_cord)
     moved = resample_to(second, reference, np.asarray(alignment.matrix), interpolation="linear")
     return Prepared((reference, moved), alignment)

@@ -204,6 +204,16 @@ class Lesion:
     ap_width_mm: float | None = None
     surface_distance_mm: float | None = None
     quadrant: str | None = None
+    midsagittal_x_mm: float | None = None
+    midsagittal_length_mm: float | None = None
+    midsagittal_width_mm: float | None = None
+    dorsal_bridge_mm: float | None = None
+    ventral_bridge_mm: float | None = None
+    total_bridge_mm: float | None = None
+    dorsal_bridge_percent: float | None = None
+    ventral_bridge_percent: float | None = None
+    orientation_deg: float | None = None
+    confluence: int | None = None
 
 
 @dataclass(frozen=True)
@@ -213,6 +223,8 @@ class Cord:
     volume_mm3: float
     length_mm: float | None
     mean_area_mm2: float | None
+    ap_diameter_mm: float | None = None
+    lr_diameter_mm: float | None = None
 
 
 @dataclass(frozen=True)

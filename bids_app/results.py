@@ -166,6 +166,8 @@ def _summary(job: Job, result: SessionResult, provenance: Provenance) -> dict[st
             "cord_volume_mm3": result.cord.volume_mm3,
             "cord_length_mm": result.cord.length_mm,
             "cord_mean_area_mm2": result.cord.mean_area_mm2,
+            "cord_ap_diameter_mm": result.cord.ap_diameter_mm,
+            "cord_lr_diameter_mm": result.cord.lr_diameter_mm,
         },
         "Contrasts": {
             "reference": job.reference.contrast,

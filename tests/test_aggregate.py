@@ -89,7 +89,9 @@ def test_a_sessions_row(tmp_path: Path) -> None:
     participants = {"01": {"participant_id": "sub-01", "group": "RRMS", "age": "n/a", "status": 3}}
     tables = aggregate(tmp_path, ["sub-01_ses-M0"], participants)
     (row,) = tables.sessions.astype(object).to_dict("records")
-    assert math.isnan(row.pop("cord_length_mm"))
+    # None in the sidecar, or not there at all, as in those of an older version.
+    for name in ("cord_length_mm", "cord_ap_diameter_mm", "cord_lr_diameter_mm"):
+        assert math.isnan(row.pop(name))
     assert row == {
         "participant_id": "sub-01",
         "session_id": "ses-M0",

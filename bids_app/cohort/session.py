@@ -17,7 +17,12 @@ SIDECAR_END = "_label-lesion_mask.json"
 _TABLE_END = "_seg-lesions_dseg.tsv"
 _TABLE_DICTIONARY_END = "_seg-lesions_dseg.json"
 _REQUIRED = ("lesion_count", "lesion_volume_mm3", "cord_volume_mm3")
-_OPTIONAL = ("cord_length_mm", "cord_mean_area_mm2")
+_OPTIONAL = (
+    "cord_length_mm",
+    "cord_mean_area_mm2",
+    "cord_ap_diameter_mm",
+    "cord_lr_diameter_mm",
+)
 
 
 @dataclass(frozen=True)
@@ -32,8 +37,10 @@ class SessionRecord:
     error : str or None
         Why it failed.
     numbers : mapping
-        ``lesion_count``, ``lesion_volume_mm3``, ``cord_volume_mm3``, ``cord_length_mm`` and
-        ``cord_mean_area_mm2``; empty unless done, because "not processed" is not "none".
+        ``lesion_count``, ``lesion_volume_mm3``, ``cord_volume_mm3``, ``cord_length_mm``,
+        ``cord_mean_area_mm2``, ``cord_ap_diameter_mm`` and ``cord_lr_diameter_mm``; empty
+        unless done, because "not processed" is not "none". A cord's measure that an older
+        version did not write is None.
     facts : mapping
         ``second_contrast``, ``registration_accepted``, ``model``, ``software_version``.
     lesion_columns, lesions

@@ -34,6 +34,14 @@ _SESSION_COLUMNS: Dictionary = {
         "Description": "Mean cross-sectional area of the cord, corrected for its angle.",
         "Units": "mm^2",
     },
+    "cord_ap_diameter_mm": {
+        "Description": "Mean antero-posterior diameter of the cord, corrected for its angle.",
+        "Units": "mm",
+    },
+    "cord_lr_diameter_mm": {
+        "Description": "Mean left-right diameter of the cord, corrected for its angle.",
+        "Units": "mm",
+    },
     "lesion_load": {
         "Description": "Fraction of the cord's volume that is lesion, 0 to 1.",
         "Units": "arbitrary",

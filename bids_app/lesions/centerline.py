@@ -48,6 +48,19 @@ class Centerline:
         """Give the cosine of that angle as seen from the side, shape (n,)."""
         return np.asarray(1 / np.hypot(1, self.slopes @ self.frame.anterior))
 
+    @property
+    def cos_coronal(self) -> FloatArray:
+        """Give the cosine of that angle as seen from the front, shape (n,)."""
+        return np.asarray(1 / np.hypot(1, self.slopes @ self.frame.right))
+
+    def tangent(self, slices: IntArray) -> FloatArray:
+        """Give the cord's mean direction over slices that show cord, shape (3,), unit length.
+
+        Slices count as often as they are given; NaN when the cord has no direction.
+        """
+        mean = self.slopes[np.searchsorted(self.slices, slices)].mean(axis=0)
+        return np.asarray(mean / np.linalg.norm(mean))
+
     def spread(self, values: FloatArray, count: int) -> FloatArray:
         """Give values of the cord's slices to all `count` slices, linearly between them.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from operator import attrgetter
 
 from bids_app.records import Lesion
 
@@ -53,19 +54,22 @@ def lesion_color(index: int) -> str:
     return _COLORS[(index - 1) % len(_COLORS)]
 
 
+def _measure(name: str, unit: str | None, description: str, digits: int | None = 2) -> Column:
+    """Make the column of a measure that has its field's name."""
+    return Column(name, unit, description, attrgetter(name), digits)
+
+
 LESION_COLUMNS: tuple[Column, ...] = (
     Column("index", None, "Value of the lesion's voxels in the label image.", lambda x: x.index),
     Column("name", None, "Name of the lesion within its session.", lambda x: f"lesion-{x.index}"),
     Column("color", None, "Colour for display, hexadecimal RGB.", lambda x: lesion_color(x.index)),
-    Column("voxels", "voxel", "Number of voxels.", lambda x: x.voxels),
-    Column("volume_mm3", "mm^3", "Volume: voxels times voxel volume.", lambda x: x.volume_mm3, 2),
-    Column(
+    _measure("voxels", "voxel", "Number of voxels.", None),
+    _measure("volume_mm3", "mm^3", "Volume: voxels times voxel volume."),
+    _measure(
         "length_mm",
         "mm",
         "Length along the cord: sum over the lesion's axial slices of slice thickness / "
         "cos(theta), theta being the angle between the cord's centreline and the slice normal.",
-        lambda x: x.length_mm,
-        2,
     ),
     Column(
         "center_x_mm",
@@ -88,55 +92,99 @@ LESION_COLUMNS: tuple[Column, ...] = (
         lambda x: x.center_mm[2],
         2,
     ),
-    Column(
+    _measure(
         "max_axial_diameter_mm",
         "mm",
         "Diameter of the circle whose area is the lesion's largest axial area times cos(theta).",
-        lambda x: x.max_axial_diameter_mm,
-        2,
     ),
-    Column(
+    _measure(
         "max_axial_damage_ratio",
         "arbitrary",
         "Largest fraction of the cord's area that the lesion takes in one axial slice, 0 to 1.",
-        lambda x: x.max_axial_damage_ratio,
         4,
     ),
-    Column(
+    _measure(
         "ap_width_mm",
         "mm",
         "Largest antero-posterior extent in an axial slice, times the cosine of the cord's "
         "angle as seen from the side.",
-        lambda x: x.ap_width_mm,
-        2,
     ),
-    Column(
+    _measure(
+        "midsagittal_x_mm",
+        "mm",
+        "World coordinate, towards the patient's right, of the midsagittal slice: mean centre "
+        "of mass of the cord over the lesion's axial slices and two beyond either end.",
+    ),
+    _measure(
+        "midsagittal_length_mm",
+        "mm",
+        "Length along the cord in the midsagittal slice; n/a for a parasagittal lesion, one "
+        "that the midsagittal slice does not meet.",
+    ),
+    _measure(
+        "midsagittal_width_mm",
+        "mm",
+        "Largest antero-posterior width in the midsagittal slice; n/a for a parasagittal lesion.",
+    ),
+    _measure(
+        "dorsal_bridge_mm",
+        "mm",
+        "Smallest width of healthy cord behind the lesion in the midsagittal slice; n/a for a "
+        "parasagittal lesion, 0 where the lesion reaches the surface.",
+    ),
+    _measure(
+        "ventral_bridge_mm",
+        "mm",
+        "Smallest width of healthy cord before the lesion in the midsagittal slice; n/a for a "
+        "parasagittal lesion, 0 where the lesion reaches the surface.",
+    ),
+    _measure("total_bridge_mm", "mm", "Sum of the dorsal and the ventral tissue bridge."),
+    _measure(
+        "dorsal_bridge_percent",
+        "%",
+        "Dorsal tissue bridge as a percentage of both; n/a when both are 0.",
+    ),
+    _measure(
+        "ventral_bridge_percent",
+        "%",
+        "Ventral tissue bridge as a percentage of both; n/a when both are 0.",
+    ),
+    _measure(
         "surface_distance_mm",
         "mm",
         "Smallest distance in an axial slice between the lesion and the outermost voxels of "
         "the cord; 0 when it reaches them.",
-        lambda x: x.surface_distance_mm,
-        2,
     ),
-    Column(
+    _measure(
         "quadrant",
         None,
         "Part of the cord's section that holds the lesion's mean position: dorsal, ventral, "
         "left or right (the patient's), or central (inner third of the radius).",
-        lambda x: x.quadrant,
+        None,
     ),
-    Column(
+    _measure(
+        "orientation_deg",
+        "degree",
+        "Angle between the lesion's longest axis and the cord's centreline, 0 (along) to 90 "
+        "(across); n/a when the longest axis is less than 1.25 times the second.",
+        1,
+    ),
+    _measure(
+        "confluence",
+        "lesion",
+        "Number of other lesions within a gap of 2 mm of this one, from surface to surface.",
+        None,
+    ),
+    _measure(
         "mean_probability",
         "arbitrary",
         "Mean lesion probability over the lesion's voxels, 0 to 1.",
-        lambda x: x.mean_probability,
         4,
     ),
-    Column(
+    _measure(
         "max_probability",
         "arbitrary",
         "Largest lesion probability among the lesion's voxels, 0 to 1.",
-        lambda x: x.max_probability,
         4,
     ),
 )

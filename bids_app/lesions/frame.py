@@ -46,6 +46,22 @@ class SliceFrame:
     ap_step_mm: float
     affine: FloatArray
 
+    @property
+    def lr_axis(self) -> int:
+        """Give the array axis in the slice that is nearest to left-right."""
+        return 3 - self.axis - self.ap_axis
+
+    @property
+    def spacing_mm(self) -> tuple[float, float, float]:
+        """Give the voxel size along each array axis."""
+        i, j, k = np.linalg.norm(self.affine[:3, :3], axis=0)
+        return float(i), float(j), float(k)
+
+    @property
+    def anterior_rises(self) -> bool:
+        """Tell whether indices along `ap_axis` rise towards anterior."""
+        return bool(self.anterior @ self.affine[:3, self.ap_axis] > 0)
+
     def world(self, voxels: IntArray | FloatArray) -> FloatArray:
         """Give the RAS+ positions in mm of voxel indices of shape (n, 3)."""
         return np.asarray(voxels @ self.affine[:3, :3].T + self.affine[:3, 3])

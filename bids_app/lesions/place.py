@@ -31,6 +31,8 @@ class Sections:
     Attributes
     ----------
     frame : SliceFrame
+    center_voxel : ndarray of shape (slices, 3)
+        Centre of mass as voxel indices; NaN where there is no cord.
     center_mm : ndarray of shape (slices, 2)
         Towards right and anterior; NaN where there is no cord.
     half_width_mm : ndarray of shape (slices, 2)
@@ -43,6 +45,7 @@ class Sections:
     """
 
     frame: SliceFrame
+    center_voxel: FloatArray
     center_mm: FloatArray
     half_width_mm: FloatArray
     depth_mm: FloatArray
@@ -69,6 +72,7 @@ def sections_of(cord: BoolArray, line: Centerline) -> Sections:
     points = frame.in_plane(frame.world(voxels))
     number = np.bincount(at, minlength=count)[:, None]
     with np.errstate(invalid="ignore"):
+        center_voxel = _sums(at, voxels, count) / number
         center = _sums(at, points, count) / number
         variance = _sums(at, np.square(points - center[at]), count) / number
     # A voxel is not a point: its own extent adds to the variance.
@@ -78,7 +82,8 @@ def sections_of(cord: BoolArray, line: Centerline) -> Sections:
     beyond = voxels.max(axis=0) + 1 if len(voxels) else corner
     box = tuple(slice(low, high) for low, high in zip(corner, beyond, strict=True))
     depth = _depth(cord[box], frame)
-    return Sections(frame, center, 2 * np.sqrt(variance + own), depth, corner)
+    half_width = 2 * np.sqrt(variance + own)
+    return Sections(frame, center_voxel, center, half_width, depth, corner)
 
 
 def place_lesion(voxels: IntArray, sections: Sections) -> Place:
@@ -117,7 +122,7 @@ def _quadrant(right: float, anterior: float) -> str:
     return "right" if right > 0 else "left"
 
 
-def _sums(at: IntArray, values: FloatArray, count: int) -> FloatArray:
+def _sums(at: IntArray, values: FloatArray | IntArray, count: int) -> FloatArray:
     columns = [np.bincount(at, values[:, column], count) for column in range(values.shape[1])]
     return np.stack(columns, axis=1)
 

@@ -144,8 +144,9 @@ def _predict_one(
         )
         logits = _predict_logits(padded, model, quick, whole, mirror)
         logits = logits[(slice(None), *reverse[1:])]
+        # In half precision as nnU-Net hands them over: some of its resampling rounds to it again.
         _, probability = convert_predicted_logits_to_segmentation_with_correct_shape(
-            logits.float(), model.plans, model.configuration, model.labels, properties,
+            logits, model.plans, model.configuration, model.labels, properties,
             return_probabilities=True, num_threads_torch=torch.get_num_threads(),
         )  # fmt: skip
     back = [orient_back(output.T, letters, grid) for output in probability]
@@ -155,14 +156,16 @@ def _predict_one(
 def _preprocess(
     channels: tuple[Volume | None, ...], model: Model
 ) -> tuple[Tensor, dict[str, object]]:
-    """Stack the channels as nnU-Net reads them, (c, z, y, x), and preprocess them."""
+    """Stack the channels as nnU-Net reads them, (c, z, y, x), and preprocess them.
+
+    The order in memory is that of files read by nnU-Net: sums over another order round
+    differently, and half precision makes that visible.
+    """
     grid = next(channel for channel in channels if channel is not None)
-    stack = np.stack(
-        [
-            np.zeros(grid.data.shape[::-1], np.float32) if channel is None else channel.data.T
-            for channel in channels
-        ]
-    )
+    stack = np.zeros((len(channels), *grid.data.shape[::-1]), np.float32)
+    for place, channel in zip(stack, channels, strict=True):
+        if channel is not None:
+            place[:] = channel.data.T
     properties: dict[str, object] = {"spacing": list(grid.spacing_mm[::-1])}
     data, _, properties = DefaultPreprocessor(verbose=False).run_case_npy(
         stack, None, properties, model.plans, model.configuration, model.dataset

@@ -11,7 +11,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import save_model
+from safetensors.torch import save_file
+from torch import nn
 
 from bids_app import __version__
 from bids_app.errors import MissingResource, UsageError
@@ -109,8 +110,7 @@ def _convert(
         _check_alike(checkpoint, first, fold, vetted)
         network = fit_network(checkpoint.weights, vetted, fold)
         file = folder / f"{fold}.safetensors"
-        save_model(network.half() if half else network, str(file))
-        file.chmod(0o644)  # safetensors makes files that others may not read
+        _save(network.half() if half else network, file)
         weights[file.name] = sha256_of(file)
     manifest = Manifest(
         **identity,
@@ -125,6 +125,17 @@ def _convert(
         (folder / name).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
     (folder / "model.json").write_text(manifest.to_json(), encoding="utf-8")
     return manifest, notes
+
+
+def _save(network: nn.Module, path: Path) -> None:
+    """Write each weight once, though nnU-Net's networks know the same ones by several names.
+
+    The same weights give the same bytes, which ``safetensors.torch.save_model`` does not.
+    """
+    named = dict(network.named_parameters()) | dict(network.named_buffers())
+    kept = {name: value.detach().clone().contiguous() for name, value in named.items()}
+    save_file(kept, str(path))
+    path.chmod(0o644)  # safetensors makes files that others may not read
 
 
 def _training(model: Trained, first: Checkpoint) -> dict[str, Any]:

@@ -107,14 +107,14 @@ def fetch(address: str, sha256: str | None, folder: Path) -> Path:
             path=folder,
             downloader=downloader,
         )
-    except ValueError as error:
-        raise MissingResource(
-            f"{address} is not the file that was asked for: its SHA-256 is not {sha256}."
-        ) from error
     except OSError as error:  # all of requests' errors are
         raise MissingResource(
             f"{address} cannot be fetched ({_first_line(error)}); download it elsewhere and give "
             "the file."
+        ) from error
+    except ValueError as error:
+        raise MissingResource(
+            f"{address} is not the file that was asked for: its SHA-256 is not {sha256}."
         ) from error
     finally:
         logger.setLevel(level)

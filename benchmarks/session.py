@@ -30,7 +30,7 @@ from bids_app.imaging.volumes import write_volume
 from bids_app.training.acquisition import Protocol, apply_axes, degrade, slice_matrix
 from bids_app.training.anatomy import draw_spine
 from bids_app.training.contrasts import draw_contrast, render
-from bids_app.training.patches import fine_points
+from bids_app.training.poses import fine_points
 from bids_app.training.structures import paint
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -11,17 +11,18 @@ from scipy import ndimage
 
 from bids_app.training.acquisition import Protocol, apply_axes, degrade, slice_matrix
 from bids_app.training.anatomy import draw_lesion, draw_spine
+from bids_app.training.canvas import TISSUES
 from bids_app.training.contrasts import draw_contrast, render
 from bids_app.training.fit import FitSettings, fit
 from bids_app.training.package import package_box
 from bids_app.training.patches import (
-    fine_points,
     make_examples,
     misalign,
     render_example,
     visible_lesions,
 )
-from bids_app.training.structures import TISSUES, paint
+from bids_app.training.poses import fine_points
+from bids_app.training.structures import paint
 
 PATCH = (48, 32, 32)
 

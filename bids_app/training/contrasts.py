@@ -12,7 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from bids_app.records import FloatArray
-from bids_app.training.structures import TISSUES, Anatomy
+from bids_app.training.canvas import TISSUES
+from bids_app.training.structures import Anatomy
 
 Array = FloatArray
 Range = tuple[float, float]

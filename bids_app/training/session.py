@@ -18,7 +18,8 @@ from bids_app.records import BoolArray, FloatArray
 from bids_app.training.acquisition import Protocol, apply_axes, degrade, slice_matrix
 from bids_app.training.anatomy import Spine
 from bids_app.training.contrasts import draw_contrast, render
-from bids_app.training.patches import fine_points, visible_lesions
+from bids_app.training.patches import visible_lesions
+from bids_app.training.poses import fine_points
 from bids_app.training.structures import Anatomy, paint
 
 Array = FloatArray

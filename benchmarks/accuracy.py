@@ -16,7 +16,7 @@ from __future__ import annotations
 import argparse
 from collections import defaultdict
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -169,12 +169,23 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=2026)
     parser.add_argument("--model", default=None)
     parser.add_argument("--preset", default="default")
+    parser.add_argument(
+        "--lesion-thresholds", type=float, nargs="+", help="in place of the preset's; both only"
+    )
     arguments = parser.parse_args()
     model = load_model(Path(find_model(arguments.model)), choose_device("auto"))
     torch.set_num_threads(2)
     preset = load_preset(arguments.preset)
     results: dict[str, list[Result]] = defaultdict(list)
+    thresholds = arguments.lesion_thresholds or []
     for imaged in sessions(arguments.sessions, arguments.seed):
+        if thresholds:
+            prepared = pipeline.prepare(Volume(*imaged.first), Volume(*imaged.second), model)
+            both = segment(prepared, model)
+            for threshold in thresholds:
+                changed = replace(preset, lesion_threshold=threshold)
+                results[f"both, from {threshold}"].append(read(imaged, both, changed))
+            continue
         found = {name: segment(p, model) for name, p in ways(imaged, model).items()}
         found["late fusion"] = fuse_late(found["T2w only"], found["second only"])
         for name, segmentation in found.items():

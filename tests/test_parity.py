@@ -65,7 +65,7 @@ def _nnunets(folder: Path, channels: Sequence[Volume], folds: Any, mirror: bool)
 @pytest.mark.parametrize("mirror", [False, True])
 @pytest.mark.parametrize("channels", ["both", "first only"])
 def test_probabilities_equal_nnunets(exported: Path, mirror: bool, channels: str) -> None:
-    shape = (70, 90, 40)
+    shape = (66, 66, 30)
     first = _noise_with_a_tube(shape, 0)
     second = _noise_with_a_tube(shape, 1) if channels == "both" else None
     model = load_model(BOX, CPU, bf16=False)

@@ -44,7 +44,7 @@ def test_own_file_overrides_only_what_it_names(tmp_path: Path) -> None:
     preset = load_preset(path)
     assert preset.cord_dilation_mm == 2.0
     assert isinstance(preset.cord_dilation_mm, float)
-    assert preset.lesion_threshold == 0.5
+    assert preset.lesion_threshold == 0.3
     assert preset.name == str(path)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from itertools import permutations
 
 import numpy as np
@@ -17,7 +18,9 @@ from bids_app.lesions.refine import refine
 from bids_app.records import BoolArray, Findings, FloatArray
 
 UNIT = (1.0, 1.0, 1.0)
-ANY = Preset(min_lesion_volume_mm3=0)
+# Half-way thresholds make the cases below easy to check by hand.
+halfway = partial(Preset, lesion_threshold=0.5, min_peak_probability=0.5)
+ANY = halfway(min_lesion_volume_mm3=0)
 
 
 def column(shape: tuple[int, int, int] = (20, 20, 60)) -> FloatArray:
@@ -47,12 +50,12 @@ def test_lesions_are_numbered_from_the_largest() -> None:
     ("preset", "kept"),
     [
         (ANY, 4),
-        (Preset(min_lesion_volume_mm3=1.5), 3),
-        (Preset(min_lesion_volume_mm3=1.2), 3),
-        (Preset(min_lesion_volume_mm3=0, min_lesion_voxels=5), 3),
-        (Preset(min_lesion_volume_mm3=0, min_peak_probability=0.75), 2),
-        (Preset(min_lesion_volume_mm3=0, lesion_threshold=0.7), 3),
-        (Preset(min_lesion_volume_mm3=2.4, min_peak_probability=0.75), 1),
+        (halfway(min_lesion_volume_mm3=1.5), 3),
+        (halfway(min_lesion_volume_mm3=1.2), 3),
+        (halfway(min_lesion_volume_mm3=0, min_lesion_voxels=5), 3),
+        (halfway(min_lesion_volume_mm3=0, min_peak_probability=0.75), 2),
+        (halfway(min_lesion_volume_mm3=0, lesion_threshold=0.7), 3),
+        (halfway(min_lesion_volume_mm3=2.4, min_peak_probability=0.75), 1),
     ],
 )
 def test_each_limit_on_its_own(preset: Preset, kept: int) -> None:
@@ -69,14 +72,14 @@ def test_each_limit_on_its_own(preset: Preset, kept: int) -> None:
 
 def test_a_limit_is_reached_not_passed() -> None:
     lesion = spots((np.s_[8, 8, 2:4], 0.5))
-    assert refine(column(), lesion, UNIT, Preset(min_lesion_volume_mm3=2)).instances.max() == 1
-    assert refine(column(), lesion, UNIT, Preset(min_lesion_volume_mm3=2.1)).instances.max() == 0
+    assert refine(column(), lesion, UNIT, halfway(min_lesion_volume_mm3=2)).instances.max() == 1
+    assert refine(column(), lesion, UNIT, halfway(min_lesion_volume_mm3=2.1)).instances.max() == 0
 
 
 @pytest.mark.parametrize(("connectivity", "count"), [(6, 3), (18, 2), (26, 1)])
 def test_connectivity(connectivity: int, count: int) -> None:
     lesion = spots((np.s_[8, 8, 8], 1), (np.s_[9, 9, 8], 1), (np.s_[10, 10, 9], 1))
-    preset = Preset(min_lesion_volume_mm3=0, connectivity=connectivity)
+    preset = halfway(min_lesion_volume_mm3=0, connectivity=connectivity)
     assert refine(column(), lesion, UNIT, preset).instances.max() == count
 
 
@@ -88,7 +91,7 @@ def test_lesions_are_cut_at_the_dilated_cord(
     dilation_mm: float, spacing_mm: tuple[float, float, float], voxels: int
 ) -> None:
     lesion = spots((np.s_[11:20, 9, 30], 1))  # two voxels in the cord, the rest outside
-    preset = Preset(min_lesion_volume_mm3=0, cord_dilation_mm=dilation_mm)
+    preset = halfway(min_lesion_volume_mm3=0, cord_dilation_mm=dilation_mm)
     found = refine(column(), lesion, spacing_mm, preset)
     assert found.lesion.sum() == voxels
     assert (found.cord | ~found.lesion).all()
@@ -96,7 +99,7 @@ def test_lesions_are_cut_at_the_dilated_cord(
 
 def test_a_lesion_near_the_cord_joins_it() -> None:
     lesion = spots((np.s_[14, 9, 30:33], 1))  # one voxel of background between
-    found = refine(column(), lesion, UNIT, Preset(min_lesion_volume_mm3=0, cord_dilation_mm=2))
+    found = refine(column(), lesion, UNIT, halfway(min_lesion_volume_mm3=0, cord_dilation_mm=2))
     assert found.lesion.sum() == 3
     assert found.cord[14, 9, 31]
 
@@ -106,7 +109,7 @@ def test_holes_are_filled_when_the_preset_says_so() -> None:
     cord[9:11, 9:11, 30:32] = 0
     filled = refine(cord, np.zeros_like(cord), UNIT, ANY)
     assert filled.cord.sum() == 36 * 60
-    left = refine(cord, np.zeros_like(cord), UNIT, Preset(fill_holes=False))
+    left = refine(cord, np.zeros_like(cord), UNIT, halfway(fill_holes=False))
     assert left.cord.sum() == 36 * 60 - 8
 
 
@@ -178,12 +181,14 @@ def test_a_stray_piece_takes_its_lesion_with_it() -> None:
     lesion = np.zeros_like(cord)
     lesion[22:26, 35:38, 32:36] = 1
     assert not refine(cord, lesion, UNIT, ANY).lesion.any()
-    everything = Preset(min_lesion_volume_mm3=0, keep_largest_cord=False)
+    everything = halfway(min_lesion_volume_mm3=0, keep_largest_cord=False)
     assert refine(cord, lesion, UNIT, everything).lesion.sum() == 48
 
 
 PRESETS = st.builds(
     Preset,
+    lesion_threshold=st.sampled_from([0.3, 0.5]),
+    min_peak_probability=st.sampled_from([0.5, 0.8]),
     cord_dilation_mm=st.sampled_from([0.0, 1.0, 2.3]),
     min_lesion_volume_mm3=st.sampled_from([0.0, 2.0]),
     connectivity=st.sampled_from([6, 18, 26]),
@@ -210,7 +215,7 @@ def test_what_always_holds(
     fill = ndimage.binary_fill_holes if preset.fill_holes else np.asarray
     allowed = fill(dilate(fill(cord >= 0.5), preset.cord_dilation_mm, spacing))
     assert not (found.cord & ~allowed).any()
-    assert not (found.lesion & ~(lesion >= 0.5)).any()
+    assert not (found.lesion & ~(lesion >= preset.lesion_threshold)).any()
     assert not (found.lesion & ~found.cord).any()
     assert ((found.instances > 0) == found.lesion).all()
     numbers = np.unique(found.instances[found.lesion])

@@ -48,12 +48,12 @@ class Preset:
 
     name: str = "default"
     description: str = ""
-    lesion_threshold: float = 0.5
+    lesion_threshold: float = 0.3
     cord_threshold: float = 0.5
     cord_dilation_mm: float = 1.0
     min_lesion_volume_mm3: float = 8.0
     min_lesion_voxels: int = 1
-    min_peak_probability: float = 0.5
+    min_peak_probability: float = 0.8
     connectivity: int = 18
     fill_holes: bool = True
     keep_largest_cord: bool = True

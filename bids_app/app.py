@@ -21,6 +21,7 @@ from bids_app.execution.local import StoppedBySignal, describe, run_jobs, stop_o
 from bids_app.execution.plan_table import plan_table
 from bids_app.options import Options
 from bids_app.records import Outcome
+from bids_app.worker import Worker
 
 log = logging.getLogger("bids_app")
 
@@ -89,7 +90,7 @@ def run_participant(options: Options) -> int:
     with _recording(options) as record, stop_on_signals():
         for session, error in plan.unusable:
             _tell(console, record, Outcome(session.identifier, "failed", error=describe(error)), 0)
-        worker = pipeline.Worker(options, plan.preset, plan.manifest)
+        worker = Worker(options, plan.preset, plan.manifest)
         total = len(plan.jobs) + len(plan.unusable)
         if not (options.stop_on_first_crash and plan.unusable):
             for outcome in run_jobs(plan.jobs, worker, options.stop_on_first_crash):

@@ -18,7 +18,7 @@ GROUND = {"records", "errors", "options", "__version__"}
 # Libraries with one door each.
 DOORS = {
     "bids": {"dataset.discover"},
-    "torch": {"segmentation", "training", "pipeline"},
+    "torch": {"segmentation", "training", "worker"},
     "nnunetv2": {"segmentation", "training"},
     "SimpleITK": {"imaging"},
     "pandas": {"cohort"},

@@ -1,0 +1,89 @@
+"""Process sessions one after the other: resume, load the model once, say what was used."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from bids_app import __version__
+from bids_app.dataset.derivatives import fingerprint, is_up_to_date
+from bids_app.imaging.grids import to_canonical
+from bids_app.imaging.volumes import read_volume
+from bids_app.lesions.preset import Preset
+from bids_app.options import Options
+from bids_app.pipeline import find_lesions
+from bids_app.records import Job, Outcome
+from bids_app.results import Provenance, write_session
+from bids_app.segmentation.manifest import Manifest, find_model, read_manifest
+
+if TYPE_CHECKING:
+    from bids_app.segmentation.weights import Model
+
+
+class Worker:
+    """Process sessions one after the other; the model is loaded at the first that needs it."""
+
+    def __init__(self, options: Options, preset: Preset, manifest: Manifest) -> None:
+        self.options, self.preset, self.manifest = options, preset, manifest
+
+    def __call__(self, job: Job) -> Outcome:
+        """Process one session, or find that its results are up to date."""
+        inputs = [job.reference.path] + ([job.second.path] if job.second else [])
+        inputs_hash = fingerprint(inputs, self._settings(job))
+        if not self.options.force and is_up_to_date(job, inputs_hash):
+            return Outcome(job.session.identifier, "up-to-date")
+        original = read_volume(job.reference.path)
+        second = to_canonical(read_volume(job.second.path)) if job.second else None
+        result = find_lesions(original, second, self.model, self.preset, self.cord_model)
+        write_session(job, result, self._provenance(), inputs_hash)
+        return Outcome(
+            job.session.identifier, "done", len(result.lesions), warnings=result.warnings
+        )
+
+    @cached_property
+    def model(self) -> Model:
+        """The model, loaded once."""
+        return self._load(self.options.model)
+
+    @cached_property
+    def cord_model(self) -> Model:
+        """The model that finds the cord: the box's where the chosen one does not."""
+        return self._load(None) if self.manifest.needs_cord_model else self.model
+
+    def _load(self, name: str | None) -> Model:
+        import torch
+
+        from bids_app.segmentation.weights import choose_device, load_model
+
+        torch.set_num_threads(self.options.n_cpus)
+        return load_model(find_model(name), choose_device(self.options.device))
+
+    def _settings(self, job: Job) -> dict[str, object]:
+        """Give what decides the results beside the images."""
+        return {
+            "version": __version__,
+            "model": self.manifest.to_json(),
+            "cord model": read_manifest(find_model(None)).fingerprint,
+            "preset": vars(self.preset),
+            "device": self.options.device,
+            "contrasts": [job.reference.contrast, job.second.contrast if job.second else None],
+        }
+
+    def _provenance(self) -> Provenance:
+        model = self.manifest
+        return Provenance(
+            options=self.options,
+            preset=self.preset,
+            model={
+                "Name": model.name,
+                "Version": model.version,
+                "WeightsSHA256": model.fingerprint,
+                "Licence": model.licence,
+                "IntendedUse": model.intended_use,
+            },
+            device=str(self.model.device),
+            precision="bfloat16" if self.model.bf16 else "float32",
+            command=shlex.join(sys.argv),
+        )

@@ -102,8 +102,14 @@ def _add_train(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     box.add_argument("--steps", type=int, default=8000, help="in all (default: %(default)s)")
     box.add_argument("--seed", type=int, default=1, help="default: %(default)s")
     box.add_argument("--batch-size", type=int, default=2, help="default: %(default)s")
+    box.add_argument(
+        "--learning-rate", type=float, default=1e-3, help="AdamW's peak (default: %(default)s)"
+    )
     box.add_argument("--workers", type=int, default=1, help="default: %(default)s")
     box.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    box.add_argument(
+        "--start", type=Path, metavar="MODEL_DIR", help="start from the weights of this model"
+    )
     box.add_argument(
         "--package", type=Path, metavar="MODEL_DIR", help="write the averaged weights there"
     )
@@ -207,9 +213,11 @@ def _train_box(namespace: argparse.Namespace) -> int:
         folder=namespace.folder,
         steps=namespace.steps,
         batch_size=namespace.batch_size,
+        learning_rate=namespace.learning_rate,
         seed=namespace.seed,
         workers=namespace.workers,
         device=namespace.device,
+        start=namespace.start,
     )
     state = fit(settings)
     if namespace.package:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from scipy.ndimage import gaussian_filter
 
 from bids_app.records import FloatArray
 from bids_app.training.structures import smooth_noise
@@ -178,6 +179,8 @@ def degrade(
         roll = int(rng.integers(2, max(3, image.shape[axis] // 2)))
         image = image + strength * rng.uniform(0.02, 0.12) * np.roll(image, roll, axis)
     image = _add_noise(image, rng, noise_floor, strength)
+    if rng.random() < 0.3:
+        image = _interpolate(image, rng, protocol)
     if rng.random() < 0.12:
         top = max(float(np.abs(image).max()), 1e-3)
         levels = rng.integers(48, 256)
@@ -186,6 +189,14 @@ def degrade(
         spots = rng.integers(0, image.size, int(rng.integers(1, 12)))
         image.reshape(-1)[spots] = rng.uniform(1, 4)
     return np.asarray(image, np.float32)
+
+
+def _interpolate(image: Array, rng: np.random.Generator, protocol: Protocol) -> Array:
+    """Blur in the plane as interpolation to a finer matrix does: its noise is in blobs."""
+    sigma = [rng.uniform(0.3, 0.9)] * 3
+    if protocol.kind != "isotropic":
+        sigma[int(np.argmax(protocol.spacing_mm))] = 0.0
+    return np.asarray(gaussian_filter(image, sigma, truncate=2.5))
 
 
 def _add_noise(image: Array, rng: np.random.Generator, noise_floor: bool, strength: float) -> Array:

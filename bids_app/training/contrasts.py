@@ -37,7 +37,7 @@ _CONTRASTS: dict[str, dict[str, Range]] = {
         "nucleus": (0.1, 0.7), "root": (0.3, 0.6), "canal": (0.5, 1.0),
     },
     "T2starw": {
-        "csf": (0.6, 1.0), "cord": (0.38, 0.6), "grey": (0.05, 0.16), "lesion": (0.09, 0.28),
+        "csf": (0.6, 1.0), "cord": (0.38, 0.6), "grey": (0.04, 0.22), "lesion": (0.1, 0.32),
         "muscle": (0.2, 0.5), "fat": (0.2, 0.6), "marrow": (0.05, 0.3), "disc": (0.2, 0.6),
         "nucleus": (0.3, 0.7), "root": (0.4, 0.65), "canal": (0.5, 0.9),
     },
@@ -58,7 +58,7 @@ _CONTRASTS: dict[str, dict[str, Range]] = {
         "nucleus": (0.2, 0.45), "root": (0.4, 0.7), "canal": (0.1, 0.4),
     },
     "MT": {
-        "csf": (0.3, 0.9), "cord": (0.25, 0.55), "grey": (0.02, 0.12), "lesion": (0.06, 0.2),
+        "csf": (0.3, 0.9), "cord": (0.25, 0.55), "grey": (0.02, 0.15), "lesion": (0.08, 0.25),
         "muscle": (0.1, 0.4), "fat": (0.4, 1.0), "marrow": (0.2, 0.7), "disc": (0.2, 0.5),
         "nucleus": (0.2, 0.6), "root": (0.3, 0.55), "canal": (0.3, 0.8),
     },
@@ -73,6 +73,8 @@ _FIRST = (
 )
 _SECOND = (("STIR", 0.23), ("PSIR", 0.19), ("UNIT1", 0.2), ("T1w", 0.09), ("T2starw", 0.12),
            ("T2w", 0.05), ("any", 0.12))  # fmt: skip
+# Share of scans acquired as usual for their contrast.
+_USUAL = 0.7
 
 
 @dataclass(frozen=True)
@@ -119,6 +121,18 @@ def draw_contrast(rng: np.random.Generator, channel: int, name: str | None = Non
     signal = np.array([value[tissue] for tissue in TISSUES], np.float32)
     floor = name == "UNIT1" and bool(rng.random() < 0.6)
     return Contrast(name, signal, value["lesion"], floor)
+
+
+def usual_kind(rng: np.random.Generator, name: str) -> str | None:
+    """Draw how a contrast is usually acquired; None leaves it open.
+
+    Examples
+    --------
+    >>> usual_kind(np.random.default_rng(0), "T2w") is None
+    True
+    """
+    kind = {"T2starw": "axial", "MT": "axial", "UNIT1": "isotropic"}.get(name)
+    return kind if rng.random() < _USUAL else None
 
 
 def _any_ranges(rng: np.random.Generator) -> dict[str, Range]:

@@ -7,6 +7,7 @@ run that is stopped and resumed sees what an unbroken one would have seen.
 
 from __future__ import annotations
 
+import hashlib
 import shlex
 import sys
 import time
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
+import safetensors.torch
 import torch
 from nnunetv2.training.loss.compound_losses import DC_and_BCE_loss
 from nnunetv2.training.loss.deep_supervision import DeepSupervisionWrapper
@@ -24,13 +26,13 @@ from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from bids_app.errors import MissingResource
 from bids_app.training.patches import make_examples
-from bids_app.training.plan import PATCH, SPACING_MM, box_plans
+from bids_app.training.plan import PATCH, SPACING_MM, WEIGHTS_FILE, box_plans
 
 _RENDERINGS = 2
-# First and last step of dense patches only; the step from which examples are of full difficulty;
-# the last step that has a dense group in every second.
-_COURSE_STEPS = (1700, 2800, 3800, 4800)
+# First and last step of narrow patches only; the step from which examples are of full difficulty.
+_COURSE_STEPS = (1700, 2800, 3800)
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,9 @@ class FitSettings:
     device : str
     workers : int
         Processes that make examples.
+    start : Path, optional
+        Folder of a model with the box's plan to start from; examples are then of full difficulty
+        from the first step.
     """
 
     folder: Path
@@ -59,6 +64,7 @@ class FitSettings:
     seed: int = 1
     device: str = "auto"
     workers: int = 2
+    start: Path | None = None
 
 
 class _Stream(torch.utils.data.IterableDataset[tuple[Tensor, Tensor]]):
@@ -68,8 +74,8 @@ class _Stream(torch.utils.data.IterableDataset[tuple[Tensor, Tensor]]):
     acquiring it, and a second look at it with other contrasts is nearly as good as a new one.
     """
 
-    def __init__(self, seed: int, batch_size: int, first: int) -> None:
-        self.seed, self.batch_size, self.first = seed, batch_size, first
+    def __init__(self, seed: int, batch_size: int, first: int, skip: int = 0) -> None:
+        self.seed, self.batch_size, self.first, self.skip = seed, batch_size, first, skip
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         info = torch.utils.data.get_worker_info()
@@ -83,7 +89,7 @@ class _Stream(torch.utils.data.IterableDataset[tuple[Tensor, Tensor]]):
     def _group(self, number: int) -> tuple[Tensor, Tensor]:
         """Images and targets of shape (renderings, batch, 2, z, y, x)."""
         images, targets = [], []
-        now = course(number * _RENDERINGS)
+        now = course(number * _RENDERINGS + self.skip)
         for item in range(self.batch_size * now.batches):
             rng = np.random.default_rng((self.seed, number, item))
             examples = list(
@@ -126,7 +132,10 @@ def fit(settings: FitSettings) -> Path:
     settings.folder.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(settings.seed)
     device = _device(settings.device)
-    network = build_network(box_plans(), 2, 2, deep=True).to(device)
+    network = build_network(box_plans(), 2, 2, deep=True)
+    if settings.start:
+        _start_from(settings.start, network)
+    network = network.to(device)
     network = network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
     average = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(0.998))
     optimizer = torch.optim.AdamW(
@@ -137,13 +146,15 @@ def fit(settings: FitSettings) -> Path:
     record = {
         "command": shlex.join(["cordlesion", *sys.argv[1:]]),
         "seed": settings.seed,
+        **({"start": _weights_of(settings.start)} if settings.start else {}),
         "batch_size": settings.batch_size,
         "learning_rate": settings.learning_rate,
         "hours": record.get("hours", 0.0),
         "machine": f"{device.type}, {torch.get_num_threads()} threads",
     }
     start, hours_before = time.monotonic(), record["hours"]
-    stream = _Stream(settings.seed, settings.batch_size, step // _RENDERINGS)
+    skip = _COURSE_STEPS[-1] if settings.start else 0
+    stream = _Stream(settings.seed, settings.batch_size, step // _RENDERINGS, skip)
     loader = torch.utils.data.DataLoader(
         stream,
         batch_size=None,
@@ -191,7 +202,7 @@ class Course:
     ease : float
         How much easier than the full range, see `bids_app.training.patches.make_examples`.
     dense : bool
-        Only patches on the cord, with many lesions.
+        Only patches on the cord, with many lesions while examples are easy.
     """
 
     patch: tuple[int, int, int] = PATCH
@@ -208,10 +219,10 @@ def course(step: int) -> Course:
     >>> course(100).ease, course(2000).batches, course(3300).ease, course(9000) == Course()
     (1.0, 3, 0.5, True)
     """
-    dense_from, dense_to, full_from, mixed_to = _COURSE_STEPS
+    dense_from, dense_to, full_from = _COURSE_STEPS
     ease = float(np.clip((full_from - step) / (full_from - dense_to), 0, 1))
     second = step // _RENDERINGS % 2 == 1
-    if dense_from <= step < dense_to or (dense_to <= step < mixed_to and second):
+    if dense_from <= step < dense_to or (step >= dense_to and second):
         return Course((64, 48, 32), 3, ease, True)
     return Course(ease=ease)
 
@@ -249,7 +260,7 @@ def _train_step(
     """Take one optimiser step; gives the loss and the batch's Dice of cord and lesion."""
     image = image.to(memory_format=torch.channels_last_3d)
     target = target.float()
-    with torch.autocast(image.device.type, torch.bfloat16):
+    with torch.autocast(image.device.type, torch.bfloat16, enabled=_has_fast_bf16(image.device)):
         outputs = network(image)
     outputs = [output.float() for output in outputs]
     scales = [tuple(output.shape[2:]) for output in outputs]
@@ -272,10 +283,31 @@ def _train_step(
     return loss.item(), dice
 
 
+def _has_fast_bf16(device: torch.device) -> bool:
+    """Tell whether bfloat16 is worth it; without hardware for it a CPU is slower so."""
+    return device.type != "cpu" or bool(torch.cpu._is_avx512_bf16_supported())
+
+
 def _device(wanted: str) -> torch.device:
     if wanted == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     return torch.device(wanted)
+
+
+def _weights_of(model: Path) -> str:
+    """SHA-256 of a model's weights."""
+    return hashlib.sha256((model / WEIGHTS_FILE).read_bytes()).hexdigest()
+
+
+def _start_from(model: Path, network: nn.Module) -> None:
+    """Fill a network with the weights of a packaged model."""
+    try:
+        safetensors.torch.load_model(network, model / WEIGHTS_FILE)
+    except (OSError, RuntimeError, safetensors.SafetensorError) as error:
+        raise MissingResource(
+            f"{model / WEIGHTS_FILE} is missing or no network of the box's plan; "
+            "start from a folder written by --package."
+        ) from error
 
 
 def _resume(

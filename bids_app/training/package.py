@@ -10,9 +10,7 @@ import torch
 from safetensors.torch import save_model
 
 from bids_app.training.fit import build_network
-from bids_app.training.plan import box_dataset, box_plans
-
-_FILE = "fold_0.safetensors"
+from bids_app.training.plan import WEIGHTS_FILE, box_dataset, box_plans
 
 
 def package_box(state_path: Path, folder: Path, version: str) -> Path:
@@ -42,9 +40,9 @@ def package_box(state_path: Path, folder: Path, version: str) -> Path:
     )
     folder.mkdir(parents=True, exist_ok=True)
     # save_model keeps one name of each weight; nnU-Net's networks know the same ones by several.
-    save_model(network.half(), str(folder / _FILE))
-    (folder / _FILE).chmod(0o644)
-    digest = hashlib.sha256((folder / _FILE).read_bytes()).hexdigest()
+    save_model(network.half(), str(folder / WEIGHTS_FILE))
+    (folder / WEIGHTS_FILE).chmod(0o644)
+    digest = hashlib.sha256((folder / WEIGHTS_FILE).read_bytes()).hexdigest()
     manifest = {
         "name": "box",
         "version": version,
@@ -53,7 +51,7 @@ def package_box(state_path: Path, folder: Path, version: str) -> Path:
         "outputs": {"cord": 0, "lesion": 1},
         "orientation": "RAS",
         "mirror_axes": [2],
-        "weights": {_FILE: digest},
+        "weights": {WEIGHTS_FILE: digest},
         "licence": "Apache-2.0",
         "intended_use": "Research use only; trained on synthetic spines, on no patient.",
         "citation": "CordLesion contributors, https://github.com/cordlesion/cordlesion",

@@ -26,7 +26,7 @@ from bids_app.training.acquisition import (
     slice_matrix,
 )
 from bids_app.training.anatomy import LesionShape
-from bids_app.training.contrasts import draw_contrast, render
+from bids_app.training.contrasts import draw_contrast, render, usual_kind
 from bids_app.training.poses import draw_patch_spine, fine_points
 from bids_app.training.structures import Anatomy, paint
 
@@ -74,7 +74,7 @@ def make_examples(
         From 0, the full range of difficulty, to 1: stronger lesions and less noise. Lesions
         are hardly learned at all when training starts with faint ones.
     dense : bool
-        Patches on the cord with many lesions, the field of view never cropped.
+        Patches on the cord, the field of view never cropped; many lesions unless `ease` is 0.
 
     Yields
     ------
@@ -82,7 +82,7 @@ def make_examples(
     """
     shape = (patch[2] + 8, patch[1] + 8, patch[0] + 8)
     size_mm = (patch[0] * spacing_mm, min(patch) * spacing_mm)
-    spine, pose = draw_patch_spine(rng, size_mm, dense)
+    spine, pose = draw_patch_spine(rng, size_mm, dense, ease > 0)
     spine = replace(spine, lesions=tuple(_strengthen(x, 1 + ease) for x in spine.lesions))
     anatomy = paint(spine, fine_points(shape, spacing_mm, pose), spacing_mm)
     for _ in range(renderings):
@@ -115,7 +115,8 @@ def render_example(
     """Render an anatomy once, as a session with one or two contrasts."""
     present = _draw_present(rng)
     fine = tuple(_centered(n, spacing_mm) for n in anatomy.shape)
-    protocol = draw_protocol(rng)
+    contrast = draw_contrast(rng, 0)
+    protocol = draw_protocol(rng, usual_kind(rng, contrast.name))
     field = _draw_field(rng, patch, spacing_mm, whole)
     grid = tuple(
         _centered(max(2, round(mm / s)), s)
@@ -125,7 +126,6 @@ def render_example(
     acquire = _matrices(fine, grid, protocol, ringing)
     channels: list[Array | None] = [None, None]
     if present[0]:
-        contrast = draw_contrast(rng, 0)
         signal = apply_axes(render(anatomy, contrast, 0, rng), acquire)
         channels[0] = degrade(signal, protocol, rng, contrast.noise_floor, noise)
     if present[1]:
@@ -138,9 +138,9 @@ def render_example(
 
 
 def _draw_present(rng: np.random.Generator) -> tuple[bool, bool]:
-    """Which channels there are: both, the first alone often, the second alone rarely."""
+    """Which channels there are: mostly both, the first alone often, the second alone rarely."""
     chance = rng.random()
-    return (True, True) if chance < 0.52 else ((True, False) if chance < 0.93 else (False, True))
+    return (True, True) if chance < 0.58 else ((True, False) if chance < 0.87 else (False, True))
 
 
 def _draw_field(
@@ -178,12 +178,12 @@ def _second(
     noise: float,
 ) -> Array:
     """Acquire the second contrast on a grid of its own and bring it to the first's."""
-    protocol = draw_protocol(rng)
+    contrast = draw_contrast(rng, 1)
+    protocol = draw_protocol(rng, usual_kind(rng, contrast.name))
     own = tuple(
         _centered(max(2, int(axis.size * (axis[1] - axis[0]) / s)), s)
         for axis, s in zip(fine, protocol.spacing_mm, strict=True)
     )
-    contrast = draw_contrast(rng, 1)
     ringing = rng.uniform(0.1, 0.5) if rng.random() < 0.25 else 0.0
     signal = apply_axes(render(anatomy, contrast, 1, rng), _matrices(fine, own, protocol, ringing))
     image = degrade(signal, protocol, rng, contrast.noise_floor, noise)

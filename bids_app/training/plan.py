@@ -7,6 +7,7 @@ from typing import Any
 SPACING_MM = 1.0
 PATCH = (64, 64, 64)
 FEATURES = (16, 32, 64, 128, 160)
+WEIGHTS_FILE = "fold_0.safetensors"
 DATASET_NAME = "Dataset100_CordLesionSynthetic"
 
 

@@ -52,7 +52,10 @@ def draw_pose(
 
 
 def draw_patch_spine(
-    rng: np.random.Generator, patch_mm: tuple[float, float], dense: bool = False
+    rng: np.random.Generator,
+    patch_mm: tuple[float, float],
+    dense: bool = False,
+    easy: bool = False,
 ) -> tuple[Spine, Array]:
     """Draw a spine and a pose; most patches get lesions of their own in view.
 
@@ -62,13 +65,17 @@ def draw_patch_spine(
     patch_mm : tuple of float
         Length of the patch along the body, and its smallest width.
     dense : bool
-        Always on the cord, with two to seven lesions.
+        Always on the cord.
+    easy : bool
+        With `dense`: two to seven lesions, never none.
     """
     spine = draw_spine(rng)
     length, width = patch_mm
     pose, height = draw_pose(rng, spine, width, dense)
-    if dense:
+    if dense and easy:
         count = int(rng.integers(2, 8))
+    elif dense:
+        count = int(rng.choice(6, p=[0.25, 0.2, 0.2, 0.15, 0.1, 0.1]))
     else:
         count = int(rng.choice([0, 1, 2, 3, 4], p=[0.28, 0.3, 0.22, 0.12, 0.08]))
     low, high = height - length * 0.5, height + length * 0.5

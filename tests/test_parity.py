@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -77,6 +79,27 @@ def test_probabilities_equal_nnunets(exported: Path, mirror: bool, channels: str
     assert ours.shape == (2, *shape)
     np.testing.assert_allclose(ours, theirs, atol=1e-4)
     assert ours.max() - ours.min() > 0.1
+
+
+def test_nnunets_own_command_gives_our_labels(exported: Path, tmp_path: Path) -> None:
+    """The exported box, files on disk and all, by the command that nnU-Net's users know."""
+    image = _noise_with_a_tube((64, 60, 26), 3)
+    (tmp_path / "in").mkdir()
+    for channel, data in enumerate((image.data, np.zeros_like(image.data))):
+        path = tmp_path / "in" / f"case_{channel:04d}.nii.gz"
+        nibabel.save(nibabel.Nifti1Image(data, image.affine), path)
+    command = [str(Path(sys.executable).with_name("nnUNetv2_predict_from_modelfolder"))]
+    places = ["-i", str(tmp_path / "in"), "-o", str(tmp_path / "out"), "-m", str(exported)]
+    how = ["-f", "0", "-device", "cpu", "--disable_tta", "-npp", "1", "-nps", "1"]
+    done = subprocess.run([*command, *places, *how], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+
+    theirs = np.asarray(nibabel.load(tmp_path / "out" / "case.nii.gz").dataobj)
+    model = load_model(BOX, CPU, bf16=False)
+    cord, lesion = predict(Prepared((image, None)), model, whole=True, mirror=False) > 0.5
+    ours = np.where(lesion, 2, np.where(cord, 1, 0))
+    assert (ours == theirs).all()
+    assert cord.any()
 
 
 # What follows uses models that nnU-Net trains here.

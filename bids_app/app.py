@@ -21,6 +21,7 @@ from bids_app.execution.local import StoppedBySignal, describe, run_jobs, stop_o
 from bids_app.execution.plan_table import plan_table
 from bids_app.options import Options
 from bids_app.records import Outcome
+from bids_app.reporting import write_reports
 from bids_app.worker import Worker
 
 log = logging.getLogger("bids_app")
@@ -76,6 +77,8 @@ def run_participant(options: Options) -> int:
     CordLesionError
         When nothing can be done at all: unknown labels, no usable data, no model.
     """
+    if options.reports_only:
+        return _run_reports(options)
     plan = pipeline.plan(options)
     console = Console(highlight=False, soft_wrap=True)
     if options.dry_run:
@@ -96,6 +99,18 @@ def run_participant(options: Options) -> int:
             for outcome in run_jobs(plan.jobs, worker, options.stop_on_first_crash):
                 _tell(console, record, outcome, total)
     return _finish(console, record)
+
+
+def _run_reports(options: Options) -> int:
+    """Write the reports again from the derivatives."""
+    failed = 0
+    count = 0
+    for identifier, error in write_reports(options):
+        count += 1
+        failed += error is not None
+        print(f"{identifier}: {'report written' if error is None else error}")
+    print(f"Reports: {count - failed} written, {failed} failed. Results: {options.out_dir}")
+    return 1 if failed else 0
 
 
 def run_group(options: Options) -> int:

@@ -188,9 +188,8 @@ def _refuse_what_is_not_there(options: Options) -> None:
             f"--output-spaces {' '.join(spaces)}: no such template is installed; "
             f"leave the option out to get results on the {options.reference}'s own grid."
         )
-    if options.derivatives or options.reports_only:
-        name = "--derivatives" if options.derivatives else "--reports-only"
-        raise UsageError(f"{name} is not supported by version {__version__}; leave it out.")
+    if options.derivatives:
+        raise UsageError(f"--derivatives is not supported by version {__version__}; leave it out.")
 
 
 def _demo(namespace: argparse.Namespace) -> int:

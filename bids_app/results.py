@@ -10,7 +10,7 @@ import numpy as np
 from bids_app import __version__
 from bids_app.dataset.atomic import write_json, write_tsv
 from bids_app.dataset.derivatives import bids_uri, seal, sidecar_path, unseal
-from bids_app.imaging.grids import from_canonical
+from bids_app.imaging.grids import box_around, crop, from_canonical
 from bids_app.imaging.itk import write_transform
 from bids_app.imaging.volumes import write_volume
 from bids_app.lesions.columns import lesion_column_names, lesion_dictionary, lesion_rows
@@ -27,6 +27,9 @@ from bids_app.records import (
     Segmentation,
     Volume,
 )
+
+# Room round the cord that reports show.
+_SHOWN_MARGIN_MM = 20.0
 
 
 @dataclass(frozen=True)
@@ -92,6 +95,10 @@ def write_session(
     if second is not None and "second_preproc" in job.outputs:
         images["second_preproc"] = (second.data, np.float32)
     about = _sidecars(job, result, provenance)
+    cord = from_canonical(findings.cord, result.original).data
+    shown = _shown_part(result.original, cord)
+    write_volume(job.outputs["shown"], shown.data, shown.affine)
+    write_json(sidecar_path(job.outputs["shown"]), about["shown"])
     for key, (data, dtype) in images.items():
         volume = from_canonical(np.asarray(data).astype(dtype), result.original)
         write_volume(job.outputs[key], volume.data, volume.affine)
@@ -104,6 +111,14 @@ def write_session(
         job.outputs["lesion_table_dictionary"], {**about["instances"], **lesion_dictionary()}
     )
     seal(job, about["lesion_mask"], inputs_hash)
+
+
+def _shown_part(original: Volume, cord: Any) -> Volume:
+    """Cut the reference to the surroundings of the cord; as int16 where that loses nothing."""
+    part = crop(original, box_around(cord, original.spacing_mm, _SHOWN_MARGIN_MM))
+    whole = np.rint(part.data)
+    small = bool((whole == part.data).all()) and float(np.abs(whole).max(initial=0)) < 2**15
+    return Volume(whole.astype(np.int16) if small else part.data.astype(np.float32), part.affine)
 
 
 def _sidecars(job: Job, result: SessionResult, provenance: Provenance) -> dict[str, dict[str, Any]]:
@@ -124,6 +139,11 @@ def _sidecars(job: Job, result: SessionResult, provenance: Provenance) -> dict[s
         "lesion_mask": lesion
         | {"Description": "Lesions.", "Threshold": preset.lesion_threshold}
         | _summary(job, result, provenance),
+    }
+    about["shown"] = {
+        "Sources": [_source(job.reference, provenance)],
+        "Description": "The reference, cut to the surroundings of the cord; reports show it.",
+        "SkullStripped": False,
     }
     alignment = result.prepared.alignment
     if job.second is not None and alignment is not None:

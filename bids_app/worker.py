@@ -2,24 +2,33 @@
 
 from __future__ import annotations
 
+import logging
 import shlex
 import sys
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 from bids_app import __version__
-from bids_app.dataset.derivatives import fingerprint, is_up_to_date
+from bids_app.dataset.derivatives import (
+    fingerprint,
+    is_up_to_date,
+    report_path,
+    sidecar_path,
+)
 from bids_app.imaging.grids import to_canonical
 from bids_app.imaging.volumes import read_volume
 from bids_app.lesions.preset import Preset
 from bids_app.options import Options
 from bids_app.pipeline import find_lesions
 from bids_app.records import Job, Outcome
+from bids_app.reporting import write_report
 from bids_app.results import Provenance, write_session
 from bids_app.segmentation.manifest import Manifest, find_model, read_manifest
 
 if TYPE_CHECKING:
     from bids_app.segmentation.weights import Model
+
+log = logging.getLogger("bids_app")
 
 
 class Worker:
@@ -33,14 +42,15 @@ class Worker:
         inputs = [job.reference.path] + ([job.second.path] if job.second else [])
         inputs_hash = fingerprint(inputs, self._settings(job))
         if not self.options.force and is_up_to_date(job, inputs_hash):
-            return Outcome(job.session.identifier, "up-to-date")
+            missing = not report_path(self.options.out_dir, job.session).exists()
+            warnings = _report(job) if missing else ()
+            return Outcome(job.session.identifier, "up-to-date", warnings=warnings)
         original = read_volume(job.reference.path)
         second = to_canonical(read_volume(job.second.path)) if job.second else None
         result = find_lesions(original, second, self.model, self.preset, self.cord_model)
         write_session(job, result, self._provenance(), inputs_hash)
-        return Outcome(
-            job.session.identifier, "done", len(result.lesions), warnings=result.warnings
-        )
+        warnings = (*result.warnings, *_report(job))
+        return Outcome(job.session.identifier, "done", len(result.lesions), warnings=warnings)
 
     @cached_property
     def model(self) -> Model:
@@ -87,3 +97,13 @@ class Worker:
             precision="bfloat16" if self.model.bf16 else "float32",
             command=shlex.join(sys.argv),
         )
+
+
+def _report(job: Job) -> tuple[str, ...]:
+    """Write the session's report; that it failed is a warning, for the results are there."""
+    try:
+        write_report(sidecar_path(job.outputs["lesion_mask"]))
+    except Exception as error:
+        log.info("%s: no report", job.session.identifier, exc_info=True)
+        return (f"the report was not written ({type(error).__name__}: {error})",)
+    return ()

@@ -51,7 +51,7 @@ def read_cohort(out_dir: Path) -> Reading:
     failures, remarks = _read_failures(out_dir / "logs")
     sessions: dict[str, SessionRecord] = {}
     dictionary: Mapping[str, Any] = {}
-    for identifier, sidecar in _walk(out_dir):
+    for identifier, sidecar in find_sessions(out_dir):
         if identifier in failures:
             continue
         if sidecar is None:
@@ -64,8 +64,15 @@ def read_cohort(out_dir: Path) -> Reading:
     return Reading(sessions, dictionary, remarks)
 
 
-def _walk(out_dir: Path) -> Iterator[tuple[str, Path | None]]:
-    """Find the sessions' folders, each with its newest sidecar; each folder is listed once."""
+def find_sessions(out_dir: Path) -> Iterator[tuple[str, Path | None]]:
+    """Find the sessions' folders, each with its newest sidecar; each folder is listed once.
+
+    Yields
+    ------
+    identifier : str
+    sidecar : Path or None
+        Of the lesion mask; None where the session is not done.
+    """
     for subject in _folders(out_dir, "sub-"):
         for inner in _folders(subject.path, ""):
             if inner.name == "anat":

@@ -37,9 +37,9 @@ def output_paths(
     dict of str to Path
         Keys: ``lesion_probability``, ``lesion_mask``, ``instances``, ``lesion_table``,
         ``lesion_table_dictionary``, ``cord_mask``, ``cord_probability``, ``uncertainty``,
-        ``second_preproc`` and ``transform``. The dictionary of the table is the sidecar of the
-        instances as well: they share their name up to the extension. Images end in ``.nii.gz``
-        whatever their source.
+        ``shown`` (the reference, cut to the cord's surroundings), ``second_preproc`` and
+        ``transform``. The dictionary of the table is the sidecar of the instances as well: they
+        share their name up to the extension. Images end in ``.nii.gz`` whatever their source.
     """
     folder = session_folder(out_dir, session) / "anat"
     space = reference.contrast
@@ -56,6 +56,7 @@ def output_paths(
         "cord_mask": of_reference("mask", label="cord"),
         "cord_probability": of_reference("probseg", label="cord"),
         "uncertainty": of_reference("probseg", label="lesion", desc="uncertainty"),
+        "shown": of_reference(reference.suffix, desc="cord"),
     }
     if second is not None:
         own = {**second.entities, "space": space, "desc": "preproc"}

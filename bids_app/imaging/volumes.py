@@ -45,7 +45,7 @@ _STORED_AS: dict[np.dtype[Any], np.dtype[Any]] = {
 }
 
 
-def read_volume(path: Path) -> Volume:
+def read_volume(path: Path, *, constant_ok: bool = False) -> Volume:
     """Read an image as float32 in its own orientation.
 
     Scaling (``scl_slope``, ``scl_inter``) is applied; a slope of 0 or NaN means none, as
@@ -57,6 +57,8 @@ def read_volume(path: Path) -> Volume:
     path : Path
         A single-file NIfTI-1 or NIfTI-2, plain or gzipped, of either byte order. It is opened
         read-only.
+    constant_ok : bool
+        Accept an image with one value everywhere, as a map that we made may be.
 
     Returns
     -------
@@ -73,7 +75,8 @@ def read_volume(path: Path) -> Volume:
     try:
         image, affine = _decode(path)
         data = replace_non_finite(_voxels(image))
-        check_intensities(data)
+        if not constant_ok:
+            check_intensities(data)
     except UnusableError as problem:
         raise UnreadableImage(f"{path} {problem}") from problem
     return Volume(data, affine)

@@ -1,0 +1,1 @@
+"""Reports: pages that people look at, made from derivatives only."""

@@ -1,0 +1,160 @@
+"""Reports: cuts keep their place and aspect, text is escaped, nothing is asked of the network."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pytest
+
+from bids_app.reports.methods import methods_paragraph
+from bids_app.reports.session import SessionFacts, concerns, headline, session_page
+from bids_app.reports.view import (
+    SessionView,
+    axial,
+    cord_course,
+    enlarge,
+    follow,
+    project,
+    sagittal,
+    to_grey,
+)
+
+HOSTILE = "<script>alert(1)</script>"
+
+
+def make_view(lesions: int = 2, second: bool = True, spacing=(1.0, 1.0, 2.0)) -> SessionView:
+    rng = np.random.default_rng(0)
+    shape = (24, 26, 30)
+    reference = rng.random(shape).astype(np.float32)
+    cord = np.zeros(shape, bool)
+    cord[9:15, 10:16, :] = True
+    instances = np.zeros(shape, int)
+    for index in range(lesions):
+        instances[10:13, 11:14, 4 + 10 * index : 9 + 10 * index] = index + 1
+    return SessionView(
+        reference,
+        reference[::-1] if second else None,
+        cord,
+        instances,
+        np.where(instances > 0, 0.5, 0.0),
+        np.diag([*spacing, 1.0]),
+    )
+
+
+def make_facts(lesions: int = 2, **about: object) -> SessionFacts:
+    rows = [
+        {"index": str(n + 1), "name": f"lesion-{n + 1}", "color": "#E69F00", "volume_mm3": "90.0"}
+        for n in range(lesions)
+    ]
+    document = {
+        "Summary": {
+            "lesion_count": lesions,
+            "lesion_volume_mm3": 90.0 * lesions,
+            "cord_volume_mm3": 2000.0,
+        },
+        "Contrasts": {"reference": "T2w", "second": "STIR"},
+        "Command": "run.py in out participant",
+        **about,
+    }
+    columns = ["index", "name", "color", "volume_mm3"]
+    return SessionFacts("sub-01_ses-M0", document, columns, rows, {})
+
+
+def test_directions() -> None:
+    data = np.zeros((3, 4, 5))
+    data[2, 3, 4] = 1  # the patient's right, front, head
+    assert axial(data, 4)[0, 0] == 1  # front at the top, right on the left
+    assert sagittal(data, 2)[0, 0] == 1  # head at the top, front on the left
+    assert project(data.astype(int))[0, 0] == 1
+    assert follow(data, np.full(5, 2))[0, 0] == 1
+
+
+def test_the_bent_cut_follows_the_cord() -> None:
+    cord = np.zeros((9, 3, 7), bool)
+    for k in range(7):
+        cord[k + 1, 1, k] = True
+    assert cord_course(cord).tolist() == [1, 2, 3, 4, 5, 6, 7]
+    assert follow(cord, cord_course(cord))[:, 1].all()
+    assert cord_course(np.zeros((9, 3, 7), bool)).tolist() == [4] * 7
+
+
+@pytest.mark.parametrize("spacing", [(3.0, 0.5), (0.5, 3.0), (1.0, 1.0)])
+def test_pixels_are_square_and_labels_stay_whole(spacing: tuple[float, float]) -> None:
+    plane = np.zeros((10, 12), int)
+    plane[2:5, 3:9] = 7
+    large = enlarge(plane, spacing, 4.0, 0)
+    assert large.shape == (round(40 * spacing[0]), round(48 * spacing[1]))
+    assert set(np.unique(large)) == {0, 7}
+    assert (large == 7).mean() == pytest.approx((plane == 7).mean(), rel=1e-6)
+
+
+def test_a_constant_image_is_black() -> None:
+    assert to_grey(np.full((3, 3), 5.0)).max() == 0
+
+
+@pytest.mark.parametrize(
+    ("about", "rows", "expected"),
+    [
+        ({"lesion_count": 0}, [], "No lesion was found."),
+        (
+            {"lesion_count": 2, "lesion_volume_mm3": 50.0, "cord_volume_mm3": 5000.0},
+            [{"level_from": "C3", "level_to": "C4"}, {"level_from": "T1", "level_to": "T1"}],
+            "2 lesions were found: 50 mm³, 1.0\xa0% of the cord in view, from C3 to T1.",
+        ),
+        (
+            {
+                "lesion_count": 0,
+                "expected_lesion_count": 0.42,
+                "expected_lesion_count_low": 0,
+                "expected_lesion_count_high": 2,
+            },
+            [],
+            "No lesion was found. Allowing for missed and false ones, 0.4 are expected "
+            "(95 % interval 0 to 2).",
+        ),
+    ],
+)
+def test_headline(about: dict, rows: list, expected: str) -> None:
+    assert headline(about, rows) == expected
+
+
+def test_what_a_person_should_look_at() -> None:
+    facts, view = make_facts(), make_view()
+    assert concerns(facts.about, view) == []
+    alone = concerns({"Contrasts": {"reference": "T2w", "second": None}}, view)
+    assert "Only the T2w" in alone[0]
+    view.cord[:, :, 12] = False
+    assert any("2 pieces" in line for line in concerns(facts.about, view))
+    view.cord[0, 12, 3] = True
+    assert any("side of the image" in line for line in concerns(facts.about, view))
+    view.instances[9:15, 10:16] = 1
+    assert any("unusual" in line for line in concerns(facts.about, view))
+
+
+def test_methods_tell_what_was_done() -> None:
+    base = {"Contrasts": {"reference": "T2w", "second": "PSIR"}, "Model": {"Name": "box"}}
+    text, bibtex = methods_paragraph({**base, "Registration": {"Accepted": True}})
+    assert "PSIR was aligned" in text
+    assert len(bibtex) == 5
+    text, bibtex = methods_paragraph({"Contrasts": {"reference": "T2w"}})
+    assert "Only the T2w was used." in text
+    assert all(entry.startswith("@article{") for entry in bibtex)
+
+
+@pytest.mark.parametrize(("lesions", "second"), [(2, True), (0, True), (1, False), (0, False)])
+def test_a_page_is_complete_and_asks_nothing_of_the_network(lesions: int, second: bool) -> None:
+    page = session_page(make_facts(lesions), make_view(lesions, second))
+    assert page.count('class="card"') == lesions
+    assert ('id="alignment"' in page) == second
+    assert ("No lesion was found" in page) == (lesions == 0)
+    inner = page.replace("&#34;", '"').replace("&lt;", "<").replace("&gt;", ">")
+    for address in re.findall(r'(?:src|href)="([^"]{1,80})', inner):
+        assert address.startswith(("data:", "#")), address
+
+
+def test_text_from_the_data_is_escaped() -> None:
+    facts = make_facts(1, Command=HOSTILE, Sources=[HOSTILE], Warnings=[HOSTILE])
+    facts.lesions[0]["name"] = HOSTILE
+    page = session_page(facts, make_view(1))
+    assert HOSTILE not in page

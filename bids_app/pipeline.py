@@ -25,6 +25,7 @@ from bids_app.lesions.preset import Preset, load_preset
 from bids_app.lesions.refine import refine
 from bids_app.options import Options
 from bids_app.records import Job, Prepared, Session, Volume
+from bids_app.reporting import write_cohort_report
 from bids_app.results import SessionResult
 from bids_app.segmentation.manifest import Manifest, find_model, read_manifest
 
@@ -160,6 +161,7 @@ def summarise(options: Options) -> CohortTables:
         path = options.out_dir / f"group_{name}.tsv"
         write_tsv(path, list(frame.columns), _rows(frame))
         write_json(path.with_suffix(".json"), tables.dictionaries[name])
+    write_cohort_report(options.out_dir, _rows(tables.sessions), _rows(tables.lesions))
     return tables
 
 

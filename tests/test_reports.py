@@ -7,6 +7,7 @@ import re
 import numpy as np
 import pytest
 
+from bids_app.reports.cohort import cohort_page
 from bids_app.reports.methods import methods_paragraph
 from bids_app.reports.session import SessionFacts, concerns, headline, session_page
 from bids_app.reports.view import (
@@ -100,7 +101,7 @@ def test_a_constant_image_is_black() -> None:
         (
             {"lesion_count": 2, "lesion_volume_mm3": 50.0, "cord_volume_mm3": 5000.0},
             [{"level_from": "C3", "level_to": "C4"}, {"level_from": "T1", "level_to": "T1"}],
-            "2 lesions were found: 50 mm³, 1.0\xa0% of the cord in view, from C3 to T1.",
+            "2 lesions were found: 50 mm³, 1.0 % of the cord in view, from C3 to T1.",
         ),
         (
             {
@@ -158,3 +159,46 @@ def test_text_from_the_data_is_escaped() -> None:
     facts.lesions[0]["name"] = HOSTILE
     page = session_page(facts, make_view(1))
     assert HOSTILE not in page
+
+
+def cohort_rows(count: int) -> list[dict[str, object]]:
+    rows: list[dict[str, object]] = []
+    for number in range(count):
+        rows.append(
+            {
+                "participant_id": f"sub-{number // 2:03d}",
+                "session_id": f"ses-{number % 2}",
+                "status": "done",
+                "lesion_count": number % 5,
+                "lesion_volume_mm3": 30.0 * (number % 7),
+                "expected_lesion_count": number % 5 + 0.5,
+                "expected_lesion_count_low": number % 5,
+                "expected_lesion_count_high": number % 5 + 3,
+                "group": "MS" if number % 3 else "control",
+            }
+        )
+    return rows
+
+
+def test_a_cohorts_page_shows_what_is_there_and_what_is_not() -> None:
+    failed = {"participant_id": "sub-99", "session_id": None, "status": "failed", "error": HOSTILE}
+    lesions = [{"level": "C3"}, {"level": "T1"}, {"level": None}]
+    page = cohort_page([*cohort_rows(6), failed], lesions, [{"test": "U", "p": None}])
+    assert page.count("plotly-graph-div") == 5
+    assert "1 session failed, 0 missing" in page
+    assert HOSTILE not in page
+    assert "<td>n/a</td>" in page
+    bare = cohort_page([failed], [], [])
+    assert "plotly-graph-div" not in bare
+    assert "0 lesions" in bare
+
+
+def test_names_in_plots_cannot_end_the_script() -> None:
+    rows = cohort_rows(4)
+    for row in rows:
+        row["participant_id"] = "</script><script>alert(1)//"
+    assert "</script><script>alert" not in cohort_page(rows, [], [])
+
+
+def test_a_page_of_500_sessions_is_below_15_megabytes() -> None:
+    assert len(cohort_page(cohort_rows(500), [], [])) < 15e6

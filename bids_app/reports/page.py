@@ -5,6 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+__all__ = ["Markup", "render"]
 
 _ENVIRONMENT = Environment(
     loader=PackageLoader("bids_app.reports"),

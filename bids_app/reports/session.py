@@ -98,18 +98,16 @@ def headline(summary: Mapping[str, Any], lesions: Sequence[Mapping[str, str]]) -
     >>> headline({"lesion_count": 0}, [])
     'No lesion was found.'
     >>> headline({"lesion_count": 1, "lesion_volume_mm3": 80.0, "cord_volume_mm3": 8000.0}, [{}])
-    '1 lesion was found: 80 mm³, 1.0\\xa0% of the cord in view.'
+    '1 lesion was found: 80 mm³, 1.0 % of the cord in view.'
     """
     count = int(summary.get("lesion_count", len(lesions)))
     if not count:
         sentence = "No lesion was found"
     else:
         volume = float(summary.get("lesion_volume_mm3") or 0)
-        share = volume / (float(summary.get("cord_volume_mm3") or 0) or np.nan)
+        cord = float(summary.get("cord_volume_mm3") or 0)
         sentence = f"{count} lesion{'s were' if count > 1 else ' was'} found: {volume:.0f} mm³"
-        sentence += f", {share:.1%} of the cord in view".replace("%", "\N{NO-BREAK SPACE}%") * bool(
-            share == share
-        )
+        sentence += f", {100 * volume / cord:.1f} % of the cord in view" if cord else ""
         levels = [row.get(key, "n/a") for row in lesions for key in ("level_from", "level_to")]
         named = [level for level in levels if level not in ("n/a", "")]
         if named:

@@ -1,0 +1,130 @@
+"""Reports in a real browser: opened from disk, nothing asked of the network, controls that work."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from test_reports import cohort_rows, make_facts, make_view
+
+from bids_app.reports.cohort import cohort_page
+from bids_app.reports.session import session_page
+
+pytestmark = pytest.mark.browser
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright")
+    if CHROMIUM is None:
+        pytest.skip("needs chromium")
+    with sync_api.sync_playwright() as playwright:
+        running = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield running
+        running.close()
+
+
+@pytest.fixture(scope="module")
+def pages(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("reports")
+    (folder / "sub-000_ses-0.html").write_text(session_page(make_facts(2), make_view(2)))
+    (folder / "empty.html").write_text(session_page(make_facts(0), make_view(0)))
+    failed = {"participant_id": "sub-999", "session_id": None, "status": "failed", "error": "x"}
+    reports = {"sub-000_ses-0": "sub-000_ses-0.html"}
+    rows = [*cohort_rows(40), failed]
+    (folder / "group_report.html").write_text(cohort_page(rows, [], [], reports=reports))
+    return folder
+
+
+@pytest.fixture
+def open_page(browser: Any, pages: Path) -> Iterator[Any]:
+    """Open a page by name; complaints and requests beyond the folder fail the test."""
+    opened, trouble = [], []
+
+    def open_it(name: str, width: int = 1280) -> Any:
+        page = browser.new_page(viewport={"width": width, "height": 900})
+        page.on("console", lambda m: trouble.append(m.text) if m.type == "error" else None)
+        page.on("pageerror", lambda error: trouble.append(str(error)))
+        page.on(
+            "request",
+            lambda r: trouble.append(r.url) if not r.url.startswith(("file:", "data:")) else None,
+        )
+        page.goto((pages / name).as_uri())
+        opened.append(page)
+        return page
+
+    yield open_it
+    for page in opened:
+        page.close()
+    assert trouble == []
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+@pytest.mark.parametrize("name", ["sub-000_ses-0.html", "empty.html", "group_report.html"])
+def test_a_page_fits_the_window(open_page: Any, name: str, width: int) -> None:
+    page = open_page(name, width)
+    page.wait_for_timeout(600)
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    assert page.locator("#headline").is_visible()
+
+
+def test_the_overlay_is_switched(open_page: Any) -> None:
+    page = open_page("sub-000_ses-0.html")
+    canvas = page.frame_locator("#slices").locator("canvas")
+    canvas.wait_for(state="visible")
+    page.wait_for_timeout(500)
+    shown = canvas.screenshot()
+    page.locator("#overlay").press("Space")
+    hidden = canvas.screenshot()
+    page.locator("#overlay").press("Space")
+    assert shown != hidden
+    assert page.frame_locator("#slices").locator(".slider").input_value() != "0"
+
+
+def test_the_contrasts_blend_and_flicker(open_page: Any) -> None:
+    page = open_page("sub-000_ses-0.html")
+    page.locator("#blend").fill("100")
+    assert page.locator("#upper").evaluate("e => e.style.opacity") == "1"
+    page.locator("#flicker").click()
+    assert page.locator("#flicker").get_attribute("aria-pressed") == "true"
+    page.wait_for_function("document.getElementById('upper').style.opacity === '0'")
+
+
+def test_the_table_is_sorted_and_filtered_by_keyboard(open_page: Any) -> None:
+    page = open_page("group_report.html")
+    head = page.locator("th", has_text="lesion_volume_mm3").locator("button")
+    column = page.locator("#table th").all_inner_texts().index("lesion_volume_mm3")
+
+    def volumes() -> list[str]:
+        return [
+            row.split("\t")[column] for row in page.locator("#table tbody tr").all_inner_texts()
+        ]
+
+    for direction in (1, -1):
+        head.press("Enter")
+        numbers = [float(text) for text in volumes() if text != "n/a"]
+        assert numbers == sorted(numbers, reverse=direction < 0)
+        assert volumes()[-1] == "n/a"
+    page.locator("#filter").fill("sub-999")
+    assert page.locator("#table tbody tr:visible").count() == 1
+    assert page.locator("#shown").inner_text() == "1 of 41"
+
+
+def test_a_link_leads_to_the_sessions_report(open_page: Any) -> None:
+    page = open_page("group_report.html")
+    page.locator("#table a").first.click()
+    assert page.locator("h1").inner_text() == "sub-01_ses-M0"
+
+
+def test_plots_are_drawn(open_page: Any) -> None:
+    page = open_page("group_report.html")
+    page.locator(".main-svg").first.wait_for(state="visible")
+    assert page.locator(".plotly-graph-div .main-svg").count() >= 4
+    widths = page.evaluate("[...document.querySelectorAll('.main-svg')].map(e => e.clientWidth)")
+    assert np.max(widths) <= 1280

@@ -46,6 +46,7 @@ def test_names_without_a_second_contrast():
         "cord_mask": "/out/sub-01/anat/sub-01_label-cord_mask.nii.gz",
         "cord_probability": "/out/sub-01/anat/sub-01_label-cord_probseg.nii.gz",
         "uncertainty": "/out/sub-01/anat/sub-01_label-lesion_desc-uncertainty_probseg.nii.gz",
+        "shown": "/out/sub-01/anat/sub-01_desc-cord_T2w.nii.gz",
     }
 
 
@@ -149,7 +150,7 @@ def test_seal(job):
     assert path.name == "sub-01_label-lesion_mask.json"
     document = json.loads(path.read_text())
     assert (document["Type"], document["InputsHash"]) == ("Lesion", "hash")
-    assert len(document["OutputHashes"]) == 15
+    assert len(document["OutputHashes"]) == 17
     assert document["OutputSizes"]["sub-01_label-lesion_mask.nii.gz"] == 31
     assert path.name not in document["OutputHashes"]
     assert is_up_to_date(job, "hash")
@@ -162,7 +163,7 @@ def test_seal(job):
 def test_any_missing_empty_or_resized_output_breaks_the_seal(job):
     path = seal(job, {}, "hash")
     files = sorted(path.parent.iterdir())
-    assert len(files) == 16
+    assert len(files) == 18
     for file in files:
         content = file.read_bytes()
         for change in (file.unlink, lambda: file.write_bytes(b""), lambda: file.write_bytes(b"?")):  # noqa: B023

@@ -90,9 +90,16 @@ def run_participant(options: Options) -> int:
         reasons = " ".join(str(error) for _, error in plan.unusable[:5])
         raise NoUsableData(f"No session of the selection can be processed. {reasons}")
     pipeline.set_up(options)
+    labelled = sum(job.discs is not None for job in plan.jobs)
     with _recording(options) as record, stop_on_signals():
         for session, error in plan.unusable:
             _tell(console, record, Outcome(session.identifier, "failed", error=describe(error)), 0)
+        if labelled < len(plan.jobs):
+            log.info(
+                "Disc labels for %d of %d sessions (--derivatives); vertebral levels of the others "
+                "are n/a.",
+                *(labelled, len(plan.jobs)),
+            )
         worker = Worker(options, plan.preset, plan.manifest)
         total = len(plan.jobs) + len(plan.unusable)
         if not (options.stop_on_first_crash and plan.unusable):

@@ -180,7 +180,7 @@ def _run(namespace: argparse.Namespace) -> int:
 
 def _refuse_what_is_not_there(options: Options) -> None:
     """Say so, rather than ignore an option that this version cannot honour."""
-    from bids_app.errors import MissingResource, UsageError
+    from bids_app.errors import MissingResource
 
     spaces = [space for space in options.output_spaces if space != options.reference]
     if spaces:
@@ -188,8 +188,6 @@ def _refuse_what_is_not_there(options: Options) -> None:
             f"--output-spaces {' '.join(spaces)}: no such template is installed; "
             f"leave the option out to get results on the {options.reference}'s own grid."
         )
-    if options.derivatives:
-        raise UsageError(f"--derivatives is not supported by version {__version__}; leave it out.")
 
 
 def _demo(namespace: argparse.Namespace) -> int:

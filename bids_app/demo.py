@@ -123,6 +123,9 @@ def _write_visit(folder: Path, truth: Path, label: str, visit: _Visit, images: I
         _write_oriented(path, mask.astype(np.uint8), images.first[1], visit, tilt)
         kind = "Lesion" if name == "lesion" else "ROI"
         _write_truth_sidecar(path, kind, place, stem)
+    path = known / f"{stem}_label-discs_dlabel.nii.gz"
+    _write_oriented(path, _disc_labels(images), images.first[1], visit, tilt)
+    _write_truth_sidecar(path, "ROI", place, stem)
     instances, _ = ndimage.label(images.lesion, ndimage.generate_binary_structure(3, 2))
     path = known / f"{stem}_seg-lesions_dseg.nii.gz"
     _write_oriented(path, instances.astype(np.int16), images.first[1], visit, tilt)
@@ -136,6 +139,18 @@ def _write_visit(folder: Path, truth: Path, label: str, visit: _Visit, images: I
         write_json(
             truth / place / f"{stem}_from-T2w_to-{visit.recipe.contrast}_mode-image_xfm.json", about
         )
+
+
+def _disc_labels(images: Imaged) -> NDArray[np.uint8]:
+    """Mark each disc in the field of view by one voxel of its number."""
+    data, affine = images.first
+    labels = np.zeros(data.shape, dtype=np.uint8)
+    to_voxel = np.linalg.inv(affine.astype(float))
+    for number, point in images.discs.items():
+        voxel = np.rint(to_voxel[:3, :3] @ point + to_voxel[:3, 3]).astype(int)
+        if (voxel >= 0).all() and (voxel < data.shape).all():
+            labels[tuple(voxel)] = number
+    return labels
 
 
 def _write_raw(
@@ -208,7 +223,7 @@ def _write_dataset_files(folder: Path, truth: Path, people: list[dict[str, Any]]
     write_text(folder / "README.md", f"# CordLesion demo\n\n{text}")
     write_text(truth / "README.md", f"# Ground truth of the CordLesion demo\n\n{text}")
     write_text(folder / ".bidsignore", "*_STIR.*\n*_PSIR.*\n")
-    write_text(truth / ".bidsignore", "*_xfm.*\n")
+    write_text(truth / ".bidsignore", "*_xfm.*\n*_dlabel.*\n")
     write_tsv(folder / "participants.tsv", ["participant_id", "group", "age", "sex"], people)
     write_json(
         folder / "participants.json",

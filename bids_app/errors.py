@@ -49,5 +49,9 @@ class UnreadableImage(UnitError):
     """A file is not an image that can be used: truncated, wrong shape, no valid affine, ..."""
 
 
+class UnusableMask(UnitError):
+    """A cord mask from other derivatives is empty or does not fit its image."""
+
+
 class NoCordFound(UnitError):
     """The network found no spinal cord, so 'no lesion' would be a false statement."""

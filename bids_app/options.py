@@ -27,6 +27,7 @@ from bids_app.resources import machine_cpus, machine_memory_bytes, parse_memory
 __all__ = ["Options", "add_app_arguments", "options_from_arguments"]
 
 _SUFFIX = re.compile(r"[0-9A-Za-z]+")
+_DATASET_NAME = re.compile(r"[0-9A-Za-z._-]+")
 _KNOWN_CONTRASTS = {name.lower(): name for name in (*REFERENCES, *DEFAULT_CONTRASTS, "PDw")}
 # Scan.contrast knows these by their present names only.
 _OLD_NAMES = {"MP2RAGE": "UNIT1", "T2star": "T2starw", "PD": "PDw"}
@@ -174,6 +175,11 @@ def _derivatives(items: Iterable[str] | None) -> dict[str, Path]:
             raise UsageError(f"--derivatives {item!r} is not NAME=DIR, such as sct=/data/sct.")
         if name in result:
             raise UsageError(f"--derivatives gives {name!r} twice.")
+        if name == "raw" or _DATASET_NAME.fullmatch(name) is None:
+            raise UsageError(
+                f"--derivatives {item!r}: {name!r} cannot be a name; take letters, digits, '.', "
+                "'_' and '-', and not raw, which is BIDS_DIR."
+            )
         result[name] = absolute(Path(folder))
         if not result[name].is_dir():
             raise UsageError(f"--derivatives {item}: {result[name]} is not a directory.")

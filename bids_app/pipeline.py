@@ -14,17 +14,19 @@ from bids_app.dataset.atomic import write_json, write_tsv
 from bids_app.dataset.derivatives import output_paths
 from bids_app.dataset.discover import discover
 from bids_app.dataset.folders import list_sessions
+from bids_app.dataset.given import find_given
 from bids_app.dataset.participants import read_participants
 from bids_app.dataset.rootfiles import write_root_files
 from bids_app.dataset.select import select
 from bids_app.errors import CordLesionError, NoCordFound
+from bids_app.given import UNKNOWN, Known, add_levels, as_given
 from bids_app.imaging.grids import resample_to, to_canonical
 from bids_app.imaging.registration import register
 from bids_app.lesions.measure import measure
 from bids_app.lesions.preset import Preset, load_preset
 from bids_app.lesions.refine import refine
 from bids_app.options import Options
-from bids_app.records import Job, Prepared, Session, Volume
+from bids_app.records import BoolArray, Findings, Job, Prepared, Segmentation, Session, Volume
 from bids_app.reporting import write_cohort_report
 from bids_app.results import SessionResult
 from bids_app.segmentation.manifest import Manifest, find_model, read_manifest
@@ -64,8 +66,13 @@ def plan(options: Options) -> Plan:
         except CordLesionError as error:
             unusable.append((session, error))
             continue
-        outputs = output_paths(options.out_dir, session, choice.reference, choice.second)
-        jobs.append(Job(session, choice.reference, choice.second, outputs, choice.set_aside))
+        given = find_given(options.derivatives, session, choice.reference)
+        outputs = output_paths(
+            *(options.out_dir, session, choice.reference, choice.second), given.discs is not None
+        )
+        jobs.append(
+            Job(session, choice.reference, choice.second, outputs, choice.set_aside, *given)
+        )
     return Plan(tuple(jobs), tuple(unusable), preset, manifest)
 
 
@@ -75,6 +82,7 @@ def find_lesions(
     model: Model,
     preset: Preset,
     cord_model: Model | None = None,
+    known: Known = UNKNOWN,
 ) -> SessionResult:
     """Go from images to lesions: prepare, segment, refine, measure.
 
@@ -88,6 +96,8 @@ def find_lesions(
     preset : Preset
     cord_model : Model, optional
         Finds the cord where `model` does not.
+    known : Known
+        A cord mask that takes the place of the network's; disc labels for vertebral levels.
 
     Returns
     -------
@@ -103,15 +113,27 @@ def find_lesions(
     reference = to_canonical(original)
     prepared = prepare(reference, second, cord_model or model)
     segmentation = segment(prepared, model, cord_model)
-    findings = refine(segmentation.cord, segmentation.lesion, reference.spacing_mm, preset)
+    findings = _settle(segmentation, reference, preset, known.cord)
+    lesions, cord = measure(findings, segmentation.lesion, reference.affine)
+    warnings = _warnings(prepared)
+    result = SessionResult(original, prepared, segmentation, findings, lesions, cord, warnings)
+    return add_levels(result, known.discs)
+
+
+def _settle(
+    segmentation: Segmentation, reference: Volume, preset: Preset, cord: BoolArray | None
+) -> Findings:
+    """Refine the network's answer, or its lesions only where the cord is known."""
+    probability = segmentation.cord
+    if cord is not None:
+        probability, preset = cord.astype(np.float32), as_given(preset)
+    findings = refine(probability, segmentation.lesion, reference.spacing_mm, preset)
     if not findings.cord.any():
         raise NoCordFound(
             "No spinal cord was found in the image, so it cannot be said to be free of lesions. "
             "Look at it: wrong body part, mirrored or damaged? See --bids-filter-file."
         )
-    lesions, cord = measure(findings, segmentation.lesion, reference.affine)
-    warnings = _warnings(prepared)
-    return SessionResult(original, prepared, segmentation, findings, lesions, cord, warnings)
+    return findings
 
 
 def prepare(reference: Volume, second: Volume | None, cord_model: Model) -> Prepared:
@@ -135,7 +157,7 @@ def _warnings(prepared: Prepared) -> tuple[str, ...]:
 
 def set_up(options: Options) -> None:
     """Write the files at the top of the derivatives."""
-    write_root_files(options.out_dir, options.bids_dir, os.environ)
+    write_root_files(options.out_dir, options.bids_dir, os.environ, options.derivatives)
 
 
 def summarise(options: Options) -> CohortTables:

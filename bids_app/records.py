@@ -64,6 +64,24 @@ class Session:
 
 
 @dataclass(frozen=True)
+class GivenFile:
+    """A file of other derivatives that a session uses.
+
+    Attributes
+    ----------
+    path : Path
+    dataset : str
+        Name of the derivatives, as given with ``--derivatives NAME=DIR``.
+    root : Path
+        Their folder.
+    """
+
+    path: Path
+    dataset: str
+    root: Path
+
+
+@dataclass(frozen=True)
 class Job:
     """What will be done for one session: decided before anything is opened.
 
@@ -78,6 +96,8 @@ class Job:
         Absolute path of each result by a short key (``lesion_mask``, ``cord_mask``, ...).
     set_aside : tuple of (Scan, str)
         Scans that are not used, each with the reason.
+    cord, discs : GivenFile or None
+        An existing cord mask and disc labels of the reference.
     """
 
     session: Session
@@ -85,6 +105,8 @@ class Job:
     second: Scan | None
     outputs: Mapping[str, Path]
     set_aside: tuple[tuple[Scan, str], ...] = ()
+    cord: GivenFile | None = None
+    discs: GivenFile | None = None
 
 
 @dataclass(frozen=True)
@@ -214,6 +236,9 @@ class Lesion:
     ventral_bridge_percent: float | None = None
     orientation_deg: float | None = None
     confluence: int | None = None
+    level: str | None = None
+    level_from: str | None = None
+    level_to: str | None = None
 
 
 @dataclass(frozen=True)
@@ -225,6 +250,34 @@ class Cord:
     mean_area_mm2: float | None
     ap_diameter_mm: float | None = None
     lr_diameter_mm: float | None = None
+
+
+@dataclass(frozen=True)
+class VertebralLevel:
+    """The cord at one vertebral level; None where a measure is undefined.
+
+    Attributes
+    ----------
+    index : int
+        1 is C1, 8 is T1, 20 is L1.
+    name : str
+    slices : int
+        Slices whose middle of the cord is at this level.
+    coverage : float
+        Fraction of the level that is in view, 0 to 1.
+    """
+
+    index: int
+    name: str
+    slices: int
+    length_mm: float
+    coverage: float
+    area_mm2: float | None
+    ap_diameter_mm: float | None
+    lr_diameter_mm: float | None
+    volume_mm3: float
+    lesion_count: int
+    lesion_volume_mm3: float
 
 
 @dataclass(frozen=True)

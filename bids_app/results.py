@@ -14,7 +14,9 @@ from bids_app.imaging.grids import box_around, crop, from_canonical
 from bids_app.imaging.itk import write_transform
 from bids_app.imaging.volumes import write_volume
 from bids_app.lesions.columns import lesion_column_names, lesion_dictionary, lesion_rows
+from bids_app.lesions.level_columns import level_column_names, level_dictionary, level_rows
 from bids_app.lesions.preset import Preset
+from bids_app.lesions.vertebrae import REGIONS, Vertebrae
 from bids_app.options import Options
 from bids_app.records import (
     Alignment,
@@ -66,6 +68,7 @@ class SessionResult:
     lesions: tuple[Lesion, ...]
     cord: Cord
     warnings: tuple[str, ...]
+    vertebrae: Vertebrae | None = None
 
 
 def write_session(
@@ -91,6 +94,9 @@ def write_session(
         "instances": (findings.instances, np.int16),
         "lesion_mask": (findings.lesion, np.uint8),
     }
+    if result.vertebrae is not None:
+        images["vertebrae"] = (result.vertebrae.labels, np.uint8)
+        _write_levels(job, result.vertebrae, provenance)
     second = result.prepared.channels[1] if len(result.prepared.channels) > 1 else None
     if second is not None and "second_preproc" in job.outputs:
         images["second_preproc"] = (second.data, np.float32)
@@ -102,7 +108,7 @@ def write_session(
     for key, (data, dtype) in images.items():
         volume = from_canonical(np.asarray(data).astype(dtype), result.original)
         write_volume(job.outputs[key], volume.data, volume.affine)
-        if key not in ("lesion_mask", "instances"):
+        if key not in ("lesion_mask", "instances", "vertebrae"):
             write_json(sidecar_path(job.outputs[key]), about[key])
     if "transform" in job.outputs and result.prepared.alignment is not None:
         write_transform(job.outputs["transform"], result.prepared.alignment.matrix)
@@ -121,22 +127,44 @@ def _shown_part(original: Volume, cord: Any) -> Volume:
     return Volume(whole.astype(np.int16) if small else part.data.astype(np.float32), part.affine)
 
 
+def _write_levels(job: Job, vertebrae: Vertebrae, provenance: Provenance) -> None:
+    """Write the table of vertebral levels and its dictionary, the label image's sidecar too."""
+    rows = level_rows(vertebrae.levels)
+    write_tsv(job.outputs["vertebrae_table"], level_column_names(), rows)
+    about = _common(job, provenance) | {
+        "Sources": _sources(job, provenance),
+        "Type": "ROI",
+        "Description": "Spinal cord by vertebral level: 1 is C1, 8 is T1, 20 is L1.",
+        "DiscLabels": sorted(vertebrae.axis.discs_mm),
+        "Warnings": list(vertebrae.axis.remarks),
+    }
+    write_json(job.outputs["vertebrae_table_dictionary"], {**about, **level_dictionary()})
+
+
+def _sources(job: Job, provenance: Provenance) -> list[str]:
+    """Name all files that the measures were made from, those of other derivatives too."""
+    given = [file for file in (job.cord, job.discs) if file is not None]
+    uris = [bids_uri(file.path, file.root, file.dataset) for file in given]
+    return [*_common(job, provenance)["Sources"], *uris]
+
+
 def _sidecars(job: Job, result: SessionResult, provenance: Provenance) -> dict[str, dict[str, Any]]:
     """Build the sidecar of each image."""
     preset = provenance.preset
     common = _common(job, provenance)
     lesion = common | {"Type": "Lesion"}
     cord = common | {"Type": "ROI"}
+    measured = {"Sources": _sources(job, provenance)}
     about = {
         "lesion_probability": lesion
         | {"Description": "Probability of lesion; 0 to 1.", "Manual": False},
         "uncertainty": lesion
         | {"Description": "Binary entropy of the lesion probability in bits; 0 sure, 1 undecided."},
         "cord_probability": cord | {"Description": "Probability of spinal cord; 0 to 1."},
-        "cord_mask": cord
-        | {"Description": "Spinal cord, lesions included.", "Threshold": preset.cord_threshold},
-        "instances": lesion | {"Description": "Each lesion with a number of its own."},
+        "cord_mask": cord | _cord_mask(job, provenance),
+        "instances": lesion | measured | {"Description": "Each lesion with a number of its own."},
         "lesion_mask": lesion
+        | measured
         | {"Description": "Lesions.", "Threshold": preset.lesion_threshold}
         | _summary(job, result, provenance),
     }
@@ -155,6 +183,22 @@ def _sidecars(job: Job, result: SessionResult, provenance: Provenance) -> dict[s
         }
         del about["second_preproc"]["Manual"]
     return about
+
+
+def _cord_mask(job: Job, provenance: Provenance) -> dict[str, Any]:
+    """Say what the cord mask is made from: the network's probability, or a mask that was given."""
+    if job.cord is None:
+        threshold = provenance.preset.cord_threshold
+        return {"Description": "Spinal cord, lesions included.", "Threshold": threshold}
+    sources = [
+        bids_uri(job.cord.path, job.cord.root, job.cord.dataset),
+        *_common(job, provenance)["Sources"],
+    ]
+    return {
+        "Description": "Spinal cord as it was given, with the lesions.",
+        "Manual": "manual" in job.cord.path.name,
+        "Sources": sources,
+    }
 
 
 def _common(job: Job, provenance: Provenance) -> dict[str, Any]:
@@ -188,6 +232,7 @@ def _summary(job: Job, result: SessionResult, provenance: Provenance) -> dict[st
             "cord_mean_area_mm2": result.cord.mean_area_mm2,
             "cord_ap_diameter_mm": result.cord.ap_diameter_mm,
             "cord_lr_diameter_mm": result.cord.lr_diameter_mm,
+            **_regions(result.vertebrae),
         },
         "Contrasts": {
             "reference": job.reference.contrast,
@@ -200,6 +245,11 @@ def _summary(job: Job, result: SessionResult, provenance: Provenance) -> dict[st
     if alignment is not None:
         content["Registration"] = _registration(alignment)
     return content
+
+
+def _regions(vertebrae: Vertebrae | None) -> dict[str, int | None]:
+    counts = vertebrae.lesion_counts() if vertebrae else dict.fromkeys(REGIONS)
+    return {f"lesion_count_{region}": count for region, count in counts.items()}
 
 
 def _registration(alignment: Alignment) -> dict[str, Any]:

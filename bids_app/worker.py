@@ -15,6 +15,7 @@ from bids_app.dataset.derivatives import (
     report_path,
     sidecar_path,
 )
+from bids_app.given import read_known
 from bids_app.imaging.grids import to_canonical
 from bids_app.imaging.volumes import read_volume
 from bids_app.lesions.preset import Preset
@@ -39,7 +40,8 @@ class Worker:
 
     def __call__(self, job: Job) -> Outcome:
         """Process one session, or find that its results are up to date."""
-        inputs = [job.reference.path] + ([job.second.path] if job.second else [])
+        sources = (job.reference, job.second, job.cord, job.discs)
+        inputs = [source.path for source in sources if source]
         inputs_hash = fingerprint(inputs, self._settings(job))
         if not self.options.force and is_up_to_date(job, inputs_hash):
             missing = not report_path(self.options.out_dir, job.session).exists()
@@ -47,7 +49,8 @@ class Worker:
             return Outcome(job.session.identifier, "up-to-date", warnings=warnings)
         original = read_volume(job.reference.path)
         second = to_canonical(read_volume(job.second.path)) if job.second else None
-        result = find_lesions(original, second, self.model, self.preset, self.cord_model)
+        known = read_known(job, original)
+        result = find_lesions(original, second, self.model, self.preset, self.cord_model, known)
         write_session(job, result, self._provenance(), inputs_hash)
         warnings = (*result.warnings, *_report(job))
         return Outcome(job.session.identifier, "done", len(result.lesions), warnings=warnings)
@@ -79,6 +82,7 @@ class Worker:
             "preset": vars(self.preset),
             "device": self.options.device,
             "contrasts": [job.reference.contrast, job.second.contrast if job.second else None],
+            "given": [bool(job.cord), bool(job.discs)],
         }
 
     def _provenance(self) -> Provenance:

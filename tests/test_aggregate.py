@@ -92,6 +92,8 @@ def test_a_sessions_row(tmp_path: Path) -> None:
     # None in the sidecar, or not there at all, as in those of an older version.
     for name in ("cord_length_mm", "cord_ap_diameter_mm", "cord_lr_diameter_mm"):
         assert math.isnan(row.pop(name))
+    for region in ("cervical", "thoracic", "lumbar"):
+        assert row.pop(f"lesion_count_{region}") is None
     assert row == {
         "participant_id": "sub-01",
         "session_id": "ses-M0",

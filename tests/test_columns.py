@@ -37,6 +37,9 @@ LESION = Lesion(
     ventral_bridge_percent=100.0,
     orientation_deg=12.34,
     confluence=1,
+    level="C3",
+    level_from="C2",
+    level_to="C3",
 )
 
 
@@ -52,6 +55,9 @@ def test_a_row() -> None:
             "center_x_mm": -1.23,
             "center_y_mm": 0.0,
             "center_z_mm": 100.0,
+            "level": "C3",
+            "level_from": "C2",
+            "level_to": "C3",
             "max_axial_diameter_mm": 3.14,
             "max_axial_damage_ratio": 0.1235,
             "ap_width_mm": 2.4,

@@ -7,7 +7,7 @@ from rich.console import Console
 
 from bids_app.errors import MissingContrast
 from bids_app.execution.plan_table import plan_table
-from bids_app.records import Job, Scan, Session
+from bids_app.records import GivenFile, Job, Scan, Session
 
 
 def scan(name, suffix):
@@ -18,7 +18,10 @@ def test_table():
     t2w, stir = scan("sub-02_T2w.nii.gz", "T2w"), scan("sub-02_STIR.nii.gz", "STIR")
     beaten = scan("sub-02_acq-[x]_T2w.nii.gz", "T2w")
     jobs = [
-        Job(Session("02", None), t2w, stir, {}, ((beaten, "a later run is used"),)),
+        Job(
+            *(Session("02", None), t2w, stir, {}, ((beaten, "a later run is used"),)),
+            discs=GivenFile(Path("/sct/sub-02_T2w_labels-disc.nii.gz"), "sct", Path("/sct")),
+        ),
         Job(Session("03", "M0"), t2w, None, {}),
     ]
     error = MissingContrast("sub-01 has no T2w. Found: T1w.")
@@ -32,11 +35,12 @@ def test_table():
         if line.startswith(("│", "┃"))
     ]
     assert lines == [
-        ["session", "reference", "second contrast", "set aside", "status"],
+        ["session", "reference", "second contrast", "given", "set aside", "status"],
         [
             "sub-01",
             "none",
             "none",
+            "",
             "sub-01_T1w.nii.gz",
             "cannot: sub-01 has no T2w. Found: T1w.",
         ],
@@ -44,10 +48,11 @@ def test_table():
             "sub-02",
             "sub-02_T2w.nii.gz",
             "sub-02_STIR.nii.gz (STIR)",
+            "discs: sct/sub-02_T2w_labels-disc.nii.gz",
             "sub-02_acq-[x]_T2w.nii.gz: a later run is used",
             "would run",
         ],
-        ["sub-03_ses-M0", "sub-02_T2w.nii.gz", "none", "", "up to date"],
+        ["sub-03_ses-M0", "sub-02_T2w.nii.gz", "none", "", "", "up to date"],
     ]
 
 

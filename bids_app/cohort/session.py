@@ -22,6 +22,9 @@ _OPTIONAL = (
     "cord_mean_area_mm2",
     "cord_ap_diameter_mm",
     "cord_lr_diameter_mm",
+    "lesion_count_cervical",
+    "lesion_count_thoracic",
+    "lesion_count_lumbar",
 )
 
 
@@ -38,9 +41,10 @@ class SessionRecord:
         Why it failed.
     numbers : mapping
         ``lesion_count``, ``lesion_volume_mm3``, ``cord_volume_mm3``, ``cord_length_mm``,
-        ``cord_mean_area_mm2``, ``cord_ap_diameter_mm`` and ``cord_lr_diameter_mm``; empty
-        unless done, because "not processed" is not "none". A cord's measure that an older
-        version did not write is None.
+        ``cord_mean_area_mm2``, ``cord_ap_diameter_mm``, ``cord_lr_diameter_mm`` and
+        ``lesion_count_`` ``cervical``, ``thoracic`` and ``lumbar``; empty unless done, because
+        "not processed" is not "none". What an older version did not write is None, and so is
+        the count of a region whose levels are not known.
     facts : mapping
         ``second_contrast``, ``registration_accepted``, ``model``, ``software_version``.
     lesion_columns, lesions

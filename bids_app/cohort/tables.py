@@ -42,6 +42,13 @@ _SESSION_COLUMNS: Dictionary = {
         "Description": "Mean left-right diameter of the cord, corrected for its angle.",
         "Units": "mm",
     },
+    "lesion_count_cervical": {
+        "Description": "Number of lesions with their centre at C1 to C7; n/a where the cord in "
+        "view has no known level there.",
+        "Units": "lesion",
+    },
+    "lesion_count_thoracic": {"Description": "The same at T1 to T12.", "Units": "lesion"},
+    "lesion_count_lumbar": {"Description": "The same at L1 to L5.", "Units": "lesion"},
     "lesion_load": {
         "Description": "Fraction of the cord's volume that is lesion, 0 to 1.",
         "Units": "arbitrary",
@@ -171,5 +178,6 @@ def _given(value: Any) -> Any:
 def _typed(frame: pd.DataFrame) -> pd.DataFrame:
     """Give counts, numbers and flags their own types, so that 3 is not written as 3.0."""
     types = {name: "float64" for name, entry in _SESSION_COLUMNS.items() if "Units" in entry}
-    types |= {"lesion_count": "Int64", "registration_accepted": "boolean"}
+    types |= {name: "Int64" for name in types if name.startswith("lesion_count")}
+    types |= {"registration_accepted": "boolean"}
     return frame.astype(types)

@@ -18,7 +18,11 @@ _CHUNK_BYTES = 2**20
 
 
 def output_paths(
-    out_dir: Path, session: Session, reference: Scan, second: Scan | None = None
+    out_dir: Path,
+    session: Session,
+    reference: Scan,
+    second: Scan | None = None,
+    levels: bool = False,
 ) -> dict[str, Path]:
     """Name the results of one session.
 
@@ -31,6 +35,8 @@ def output_paths(
         Its entities start the name of each result: acquisition, run, part and all.
     second : Scan, optional
         Without it, ``second_preproc`` and ``transform`` are left out.
+    levels : bool
+        With ``vertebrae``, ``vertebrae_table`` and ``vertebrae_table_dictionary``.
 
     Returns
     -------
@@ -58,6 +64,10 @@ def output_paths(
         "uncertainty": of_reference("probseg", label="lesion", desc="uncertainty"),
         "shown": of_reference(reference.suffix, desc="cord"),
     }
+    if levels:
+        paths["vertebrae"] = of_reference("dseg", seg="vertebrae")
+        paths["vertebrae_table"] = of_reference("dseg", ".tsv", seg="vertebrae")
+        paths["vertebrae_table_dictionary"] = of_reference("dseg", ".json", seg="vertebrae")
     if second is not None:
         own = {**second.entities, "space": space, "desc": "preproc"}
         paths["second_preproc"] = folder / build_name(own, second.suffix, IMAGE)
@@ -205,8 +215,16 @@ def is_up_to_date(job: Job, inputs_hash: str) -> bool:
 
 
 def unseal(job: Job) -> None:
-    """Remove the seal before a session is done again, so that a half-done one is never taken."""
-    sidecar_path(job.outputs["lesion_mask"]).unlink(missing_ok=True)
+    """Remove the seal before a session is done again, so that a half-done one is never taken.
+
+    Vertebral levels of an earlier run with disc labels go too when this one has none.
+    """
+    mask = job.outputs["lesion_mask"]
+    sidecar_path(mask).unlink(missing_ok=True)
+    if "vertebrae" not in job.outputs:
+        stem = mask.name.removesuffix("_label-lesion_mask" + IMAGE)
+        for extension in (IMAGE, ".tsv", ".json"):
+            mask.with_name(f"{stem}_seg-vertebrae_dseg{extension}").unlink(missing_ok=True)
 
 
 def _expected(job: Job) -> Iterable[Path]:

@@ -35,7 +35,12 @@ each says what it was made from, by which model and with which settings.
 """
 
 
-def write_root_files(out_dir: Path, bids_dir: Path, environ: Mapping[str, str]) -> None:
+def write_root_files(
+    out_dir: Path,
+    bids_dir: Path,
+    environ: Mapping[str, str],
+    links: Mapping[str, Path] | None = None,
+) -> None:
     """Write ``dataset_description.json``, ``.bidsignore`` and ``README.md`` where missing.
 
     Any number of processes may do so at the same moment: each file appears by rename, and all
@@ -47,9 +52,15 @@ def write_root_files(out_dir: Path, bids_dir: Path, environ: Mapping[str, str]) 
         Absolute.
     environ : mapping
         The environment, which names the container if there is one.
+    links : mapping of str to Path, optional
+        Other derivatives that results point to, by name; those that an older description lacks
+        are added to its ``DatasetLinks``.
     """
-    if not (out_dir / "dataset_description.json").exists():
-        write_json(out_dir / "dataset_description.json", describe(out_dir, bids_dir, environ))
+    path = out_dir / "dataset_description.json"
+    if not path.exists():
+        write_json(path, describe(out_dir, bids_dir, environ))
+    if links:
+        _add_links(path, {name: _link(root, out_dir, bids_dir) for name, root in links.items()})
     if not (out_dir / ".bidsignore").exists():
         write_text(out_dir / ".bidsignore", "\n".join(IGNORED) + "\n")
     if not any((out_dir / name).exists() for name in ("README.md", "README", "README.txt")):
@@ -75,7 +86,6 @@ def describe(out_dir: Path, bids_dir: Path, environ: Mapping[str, str]) -> dict[
     source: dict[str, Any] = {"URL": bids_dir.as_uri()}
     if isinstance(raw.get("DatasetDOI"), str):
         source["DOI"] = raw["DatasetDOI"]
-    inside = out_dir.is_relative_to(bids_dir)
     name = raw.get("Name")
     description: dict[str, Any] = {
         "Name": f"CordLesion derivatives of {name}" if name else "CordLesion derivatives",
@@ -85,12 +95,31 @@ def describe(out_dir: Path, bids_dir: Path, environ: Mapping[str, str]) -> dict[
         "GeneratedBy": [generator],
         "SourceDatasets": [source],
         "DatasetLinks": {
-            "raw": os.path.relpath(bids_dir, out_dir) if inside else bids_dir.as_uri(),
+            "raw": _link(bids_dir, out_dir, bids_dir),
         },
     }
     if isinstance(raw.get("License"), str):
         description["License"] = raw["License"]
     return description
+
+
+def _link(root: Path, out_dir: Path, bids_dir: Path) -> str:
+    """Point to a dataset: by a relative path where both lie in the raw one, else by its address."""
+    inside = out_dir.is_relative_to(bids_dir) and root.is_relative_to(bids_dir)
+    return os.path.relpath(root, out_dir) if inside else root.as_uri()
+
+
+def _add_links(path: Path, links: Mapping[str, str]) -> None:
+    """Add to the description's links; a broken description is left to its owner."""
+    try:
+        description = json.loads(path.read_text("utf-8-sig"))
+        known = description.setdefault("DatasetLinks", {})
+        if all(known.get(name) == link for name, link in links.items()):
+            return
+        known.update(links)
+    except (OSError, ValueError, AttributeError):
+        return
+    write_json(path, description)
 
 
 def describe_container(environ: Mapping[str, str]) -> dict[str, str] | None:

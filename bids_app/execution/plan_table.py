@@ -37,7 +37,7 @@ def plan_table(
     from rich.text import Text
 
     table = Table(title="Plan")
-    for heading in ("session", "reference", "second contrast", "set aside", "status"):
+    for heading in ("session", "reference", "second contrast", "given", "set aside", "status"):
         table.add_column(heading, overflow="fold")
     rows = [_row(job, job.session.identifier in up_to_date) for job in jobs]
     rows += [_unusable_row(session, error) for session, error in unusable]
@@ -52,6 +52,11 @@ def _row(job: Job, is_up_to_date: bool) -> tuple[str, ...]:
         job.session.identifier,
         job.reference.path.name,
         second,
+        "\n".join(
+            f"{what}: {file.dataset}/{file.path.name}"
+            for what, file in (("cord", job.cord), ("discs", job.discs))
+            if file
+        ),
         "\n".join(f"{scan.path.name}: {reason}" for scan, reason in job.set_aside),
         "up to date" if is_up_to_date else "would run",
     )
@@ -59,4 +64,4 @@ def _row(job: Job, is_up_to_date: bool) -> tuple[str, ...]:
 
 def _unusable_row(session: Session, error: CordLesionError) -> tuple[str, ...]:
     found = "\n".join(scan.path.name for scan in session.scans)
-    return (session.identifier, "none", "none", found, f"cannot: {error}")
+    return (session.identifier, "none", "none", "", found, f"cannot: {error}")

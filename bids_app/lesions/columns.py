@@ -93,6 +93,14 @@ LESION_COLUMNS: tuple[Column, ...] = (
         2,
     ),
     _measure(
+        "level",
+        None,
+        "Vertebral level (C3, T1, ...) of the centre of mass; n/a without disc labels there.",
+        None,
+    ),
+    _measure("level_from", None, "Vertebral level of the lesion's upper end.", None),
+    _measure("level_to", None, "Vertebral level of the lesion's lower end.", None),
+    _measure(
         "max_axial_diameter_mm",
         "mm",
         "Diameter of the circle whose area is the lesion's largest axial area times cos(theta).",

@@ -69,6 +69,19 @@ class LevelAxis:
         """Tell whether the cord has a coordinate anywhere."""
         return bool(np.isfinite(self.coordinate).any())
 
+    @property
+    def arc_mm(self) -> FloatArray:
+        """Give where each of `line.slices` lies on `course.arc_mm`, shape (n,)."""
+        if self.course is None:
+            return np.zeros(len(self.coordinate))
+        return self.course.arc_at(self.line.points_mm)
+
+    @property
+    def reach_mm(self) -> tuple[float, float]:
+        """Give the lowest and the highest place on `course.arc_mm` with a coordinate."""
+        _, places = _knots(self.discs_mm)
+        return float(places[0]), float(places[-1])
+
     def at_points(self, points_mm: FloatArray) -> FloatArray:
         """Give the disc coordinates, shape (n,), of points in the world.
 
@@ -191,8 +204,8 @@ def _place(
     remarks: tuple[str, ...] = ()
     if far:
         remarks = (
-            f"Disc labels {_listed(sorted(far))} lie more than {FARTHEST_MM:g} mm from the cord and are "
-            "not used: do they belong to this image?",
+            f"Disc labels {_listed(sorted(far))} lie more than {FARTHEST_MM:g} mm from the cord "
+            "and are not used: do they belong to this image?",
         )
     return {
         number: float(arc)
@@ -204,7 +217,7 @@ def _place(
 def _problem(places: Mapping[int, float]) -> str | None:
     """Say why these discs give no levels, or None."""
     if not places:
-        return "No disc label lies beside the cord: vertebral levels are n/a."
+        return "No usable disc label lies beside the cord: vertebral levels are n/a."
     if len(places) == 1:
         return (
             f"Only one disc ({_listed(places)}) is labelled beside the cord, two are needed: "

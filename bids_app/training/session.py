@@ -6,7 +6,8 @@ grid of its own, displaced by a known rigid movement.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -64,6 +65,9 @@ class Imaged:
         From RAS+ mm of the first to RAS+ mm of the second.
     cord, lesion : ndarray of bool
         Ground truth on the grid of `first`.
+    discs : mapping of int to ndarray of shape (3,)
+        Posterior tips of the discs in RAS+ mm of `first`, by the Spinal Cord Toolbox's number
+        (3 is C2/C3); those outside the field of view too.
     """
 
     first: tuple[Array, Array]
@@ -71,6 +75,7 @@ class Imaged:
     matrix: Array
     cord: BoolArray
     lesion: BoolArray
+    discs: Mapping[int, Array] = field(default_factory=dict)
 
 
 def image_session(
@@ -106,7 +111,22 @@ def image_session(
     regions = np.stack([anatomy.cord, visible_lesions(anatomy, present)])
     regions = apply_axes(regions, _rows(anatomy, recipe.first))
     lesion = regions[1] > 0.42
-    return Imaged(first, second, matrix, (regions[0] > 0.5) | lesion, lesion)
+    cord = (regions[0] > 0.5) | lesion
+    return Imaged(first, second, matrix, cord, lesion, _discs(spine, pose))
+
+
+def _discs(spine: Spine, pose: Array) -> dict[int, Array]:
+    """Find the front of the dural sac at each disc, in the plane across the cord there."""
+    to_grid = np.linalg.inv(pose.astype(float))
+    points = {}
+    # The spine's first disc is the joint of C1 and C2, number 2 by the toolbox's count.
+    for number, height in enumerate(spine.disc_mm.astype(float), start=2):
+        slope = spine.at("center_y", height + 0.5) - spine.at("center_y", height - 0.5)
+        front = spine.at("sac_y", height) + spine.at("sac_b", height) + 1.0
+        out = np.array([0.0, 1.0, -slope]) / np.hypot(1.0, slope)
+        center = [spine.at("center_x", height), spine.at("center_y", height), height]
+        points[number] = to_grid[:3, :3] @ (center + front * out) + to_grid[:3, 3]
+    return points
 
 
 def _known_displacement(rng: np.random.Generator) -> Array:

@@ -98,9 +98,7 @@ def test_the_validator_has_nothing_to_say(out: Path) -> None:
     assert [issue for issue in issues if issue["severity"] in ("error", "warning")] == []
 
 
-def test_a_given_cord_a_wrong_one_and_none(
-    demo: Path, labels: Path, out: Path, tmp_path: Path
-) -> None:
+def test_a_given_cord_a_wrong_one_and_none(demo: Path, labels: Path, out: Path) -> None:
     assert "1 already up to date" in _run(demo, out, labels).stdout
     truth = nib.load(demo / "derivatives/ground-truth" / ANAT / f"{STEM}_label-cord_mask.nii.gz")
     given = labels / ANAT / f"{STEM}_T2w_label-SC_seg.nii.gz"

@@ -42,10 +42,10 @@ def test_area_and_length_of_each_level(name: str, tilt: float) -> None:
         row = levels[index]
         assert row.coverage == 1.0
         assert row.length_mm == pytest.approx(length, abs=step + 0.2)
-        assert row.area_mm2 == pytest.approx(np.pi * 25, rel=0.04)
+        assert row.area_mm2 == pytest.approx(np.pi * 25, rel=0.02)
         assert row.volume_mm3 == pytest.approx(length * np.pi * 25, rel=0.1)
-        assert row.ap_diameter_mm == pytest.approx(10, rel=0.04)
-        assert row.lr_diameter_mm == pytest.approx(10, rel=0.04)
+        assert row.ap_diameter_mm == pytest.approx(10, rel=0.025)
+        assert row.lr_diameter_mm == pytest.approx(10, rel=0.025)
 
 
 def test_the_label_image_covers_the_cord_with_known_levels_only() -> None:

@@ -188,6 +188,39 @@ def test_seal_needs_all_outputs(job):
     assert not sidecar_path(job.outputs["lesion_mask"]).exists()
 
 
+def test_levels_of_an_earlier_run_do_not_stay(tmp_path):
+    session, reference = Session("01", None), scan("sub-01_acq-sag_T2w.nii.gz")
+    with_levels = output_paths(tmp_path, session, reference, levels=True)
+    new = {"vertebrae", "vertebrae_table", "vertebrae_table_dictionary"}
+    assert with_levels.keys() - output_paths(tmp_path, session, reference) == new
+    assert with_levels["vertebrae"].name == "sub-01_acq-sag_seg-vertebrae_dseg.nii.gz"
+    for path in with_levels.values():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("x")
+    unseal(Job(session, reference, None, with_levels))
+    assert all(path.exists() for path in with_levels.values())
+    unseal(Job(session, reference, None, output_paths(tmp_path, session, reference)))
+    assert {key for key, path in with_levels.items() if not path.exists()} == new
+
+
+def test_links_to_other_derivatives_are_added(tmp_path):
+    raw = raw_dataset(tmp_path / "raw")
+    out = raw / "derivatives" / "cordlesion"
+    write_root_files(out, raw, {})
+    links = {"labels": raw / "derivatives" / "labels", "sct": tmp_path / "s c t"}
+    for _ in range(2):
+        write_root_files(out, raw, {}, links)
+    description = json.loads((out / "dataset_description.json").read_text())
+    assert description["DatasetLinks"] == {
+        "raw": "../..",
+        "labels": "../labels",
+        "sct": (tmp_path / "s c t").as_uri(),
+    }
+    (out / "dataset_description.json").write_text("[]")
+    write_root_files(out, raw, {}, links)
+    assert (out / "dataset_description.json").read_text() == "[]"
+
+
 def test_container():
     assert describe_container({}) is None
     assert describe_container({"APPTAINER_CONTAINER": "/a b.sif"}) == {

@@ -98,49 +98,48 @@ def test_the_validator_has_nothing_to_say(out: Path) -> None:
     assert [issue for issue in issues if issue["severity"] in ("error", "warning")] == []
 
 
-def test_a_given_cord_a_wrong_one_and_none(demo: Path, labels: Path, out: Path) -> None:
+def test_what_is_up_to_date_stays(demo: Path, labels: Path, out: Path) -> None:
     assert "1 already up to date" in _run(demo, out, labels).stdout
+
+
+def test_a_cord_joins_and_the_discs_turn_odd(
+    demo: Path, labels: Path, out: Path, tmp_path: Path
+) -> None:
     truth = nib.load(demo / "derivatives/ground-truth" / ANAT / f"{STEM}_label-cord_mask.nii.gz")
-    given = labels / ANAT / f"{STEM}_T2w_label-SC_seg.nii.gz"
-    # In another orientation, which is the same grid.
-    nib.save(nib.as_closest_canonical(truth).slicer[::-1], given)
-    done = _run(demo, out, labels)
+    discs = nib.load(labels / ANAT / f"{STEM}_label-discs_dlabel.nii.gz")
+    upside_down = np.asarray(discs.dataobj).astype(int)
+    upside_down[upside_down > 0] = 20 - upside_down[upside_down > 0]
+    mine = tmp_path / ANAT
+    mine.mkdir(parents=True)
+    name = f"{STEM}_T2w_labels-disc.nii.gz"
+    nib.save(nib.Nifti1Image(upside_down.astype(np.uint8), discs.affine), mine / name)
+    # Stored with other axes, which is the same grid.
+    turned = truth.as_reoriented(np.array([[2, 1], [0, -1], [1, 1]]))
+    nib.save(turned, mine / f"{STEM}_T2w_label-SC_seg.nii.gz")
+    done = _run(demo, out, tmp_path)
     assert "1 done" in done.stdout, done.stdout + done.stderr
+    assert "warning: The disc labels are out of order" in done.stdout
     cord = _array(out / ANAT / f"{STEM}_label-cord_mask.nii.gz") > 0
     lesion = _array(out / ANAT / f"{STEM}_label-lesion_mask.nii.gz") > 0
     np.testing.assert_array_equal(cord, (np.asarray(truth.dataobj) > 0) | lesion)
     about = json.loads((out / ANAT / f"{STEM}_label-cord_mask.json").read_text())
     assert about["Sources"][0].endswith("_T2w_label-SC_seg.nii.gz")
-
-    nib.save(truth.slicer[:, :, :-3], given)
-    done = _run(demo, out, labels)
-    assert done.returncode == 1
-    assert "is not on the voxel grid of sub-03_ses-M0_T2w.nii.gz" in done.stdout
-    nib.save(nib.Nifti1Image(np.zeros(truth.shape, np.uint8), truth.affine), given)
-    done = _run(demo, out, labels)
-    assert done.returncode == 1
-    assert "is empty: segment the cord again" in done.stdout
-
-    # Without --derivatives again: no stale levels stay behind.
-    assert "1 done" in _run(demo, out, None).stdout
-    assert list(out.rglob("*vertebrae*")) == []
+    assert len(pd.read_csv(out / ANAT / f"{STEM}_seg-vertebrae_dseg.tsv", sep="\t")) == 0
     lesions = pd.read_csv(out / ANAT / f"{STEM}_seg-lesions_dseg.tsv", sep="\t")
     assert lesions["level"].isna().all()
-    logs = "".join(path.read_text() for path in (out / "logs").glob("run-*.log"))
-    assert "Disc labels for 0 of 1 sessions" in logs
 
 
-def test_odd_disc_labels_are_a_warning(demo: Path, labels: Path, tmp_path: Path) -> None:
-    discs = nib.load(labels / ANAT / f"{STEM}_label-discs_dlabel.nii.gz")
-    data = np.asarray(discs.dataobj)
-    upside_down = np.where(data > 0, 20 - data, 0).astype(np.uint8)
-    (tmp_path / "odd" / ANAT).mkdir(parents=True)
-    nib.save(
-        nib.Nifti1Image(upside_down, discs.affine),
-        tmp_path / "odd" / ANAT / f"{STEM}_T2w_labels-disc.nii.gz",
-    )
-    done = _run(demo, tmp_path / "out", tmp_path / "odd")
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "warning: The disc labels are out of order" in done.stdout
-    table = pd.read_csv(tmp_path / "out" / ANAT / f"{STEM}_seg-vertebrae_dseg.tsv", sep="\t")
-    assert len(table) == 0
+def test_a_cord_that_does_not_fit_fails_its_session(demo: Path, tmp_path: Path) -> None:
+    truth = nib.load(demo / "derivatives/ground-truth" / ANAT / f"{STEM}_label-cord_mask.nii.gz")
+    mine = tmp_path / "mine" / ANAT / f"{STEM}_T2w_seg-manual.nii.gz"
+    mine.parent.mkdir(parents=True)
+    for mask, words in (
+        (truth.slicer[:, :, :-3], "is not on the voxel grid of sub-03_ses-M0_T2w.nii.gz"),
+        (nib.Nifti1Image(np.zeros(truth.shape, np.uint8), truth.affine), "is empty: segment"),
+    ):
+        nib.save(mask, mine)
+        done = _run(demo, tmp_path / "out", tmp_path / "mine")
+        assert done.returncode == 1
+        assert words in done.stdout
+    (log, *_) = (tmp_path / "out" / "logs").glob("run-*.log")
+    assert "Disc labels for 0 of 1 sessions" in log.read_text()

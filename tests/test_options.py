@@ -98,6 +98,8 @@ def test_slurm_limits_are_the_defaults(read):
         (["--derivatives", "/data"], "is not NAME=DIR"),
         (["--derivatives", "a=/no/such/place"], "is not a directory"),
         (["--derivatives", "a=/tmp", "a=/"], "gives 'a' twice"),
+        (["--derivatives", "raw=/tmp"], "'raw' cannot be a name"),
+        (["--derivatives", "a:b=/tmp"], "'a:b' cannot be a name"),
         (["--participant-label", "sub-"], "An empty label was given; write sub-01 or 01."),
         (["--work-dir", "RAW"], "--work-dir RAW lies inside BIDS_DIR"),
         (["--work-dir", "RAW/derivatives/work"], "lies inside BIDS_DIR"),

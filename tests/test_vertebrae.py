@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from shapes import SCANS, ellipsoid, found, grid, paint, tilted_rod
 
 from bids_app.lesions.level_columns import level_column_names, level_dictionary, level_rows
@@ -121,3 +123,23 @@ def test_the_table_says_what_its_columns_are() -> None:
     assert list(rows[0]) == level_column_names()
     assert level_column_names()[:3] == ["index", "name", "color"]
     assert set(level_dictionary()) == set(level_column_names()) - {"index"}
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    seed=st.integers(0, 999),
+    density=st.sampled_from([0.01, 0.1, 0.6]),
+    spacing=st.tuples(*[st.sampled_from([0.3, 1.0, 5.0])] * 3),
+    numbers=st.lists(st.integers(1, 26), max_size=4, unique=True),
+)
+def test_random_masks_and_discs_never_fail(seed, density, spacing, numbers) -> None:
+    rng = np.random.default_rng(seed)
+    cord = rng.random((5, 6, 7)) < density
+    affine = np.diag([*spacing, 1.0])
+    size = np.array(spacing) * cord.shape
+    where = {number: rng.uniform(-0.5, 1.5, 3) * size for number in numbers}
+    result = located(found(cord, cord & (rng.random(cord.shape) < 0.1)), affine, where)
+    assert not result.labels[~cord].any()
+    assert {level.index for level in result.levels} == set(np.unique(result.labels)) - {0}
+    assert all(0 <= level.coverage <= 1 for level in result.levels)
+    assert bool(result.levels) <= (len(numbers) >= 2)

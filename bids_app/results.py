@@ -19,6 +19,7 @@ from bids_app.options import Options
 from bids_app.records import (
     Alignment,
     Cord,
+    Expected,
     Findings,
     Job,
     Lesion,
@@ -66,6 +67,7 @@ class SessionResult:
     lesions: tuple[Lesion, ...]
     cord: Cord
     warnings: tuple[str, ...]
+    expected: Expected | None = None
 
 
 def write_session(
@@ -188,6 +190,7 @@ def _summary(job: Job, result: SessionResult, provenance: Provenance) -> dict[st
             "cord_mean_area_mm2": result.cord.mean_area_mm2,
             "cord_ap_diameter_mm": result.cord.ap_diameter_mm,
             "cord_lr_diameter_mm": result.cord.lr_diameter_mm,
+            **_expected(result.expected),
         },
         "Contrasts": {
             "reference": job.reference.contrast,
@@ -200,6 +203,17 @@ def _summary(job: Job, result: SessionResult, provenance: Provenance) -> dict[st
     if alignment is not None:
         content["Registration"] = _registration(alignment)
     return content
+
+
+def _expected(expected: Expected | None) -> dict[str, float | None]:
+    """Give the expected count and volume with their intervals; None without a calibration."""
+    count = expected.count if expected else None
+    volume = expected.volume_mm3 if expected else None
+    return {
+        f"expected_lesion_{name}{end}": round(getattr(interval, which), 3) if interval else None
+        for name, interval in (("count", count), ("volume_mm3", volume))
+        for end, which in (("", "expected"), ("_low", "low"), ("_high", "high"))
+    }
 
 
 def _registration(alignment: Alignment) -> dict[str, Any]:

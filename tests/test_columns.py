@@ -37,6 +37,7 @@ LESION = Lesion(
     ventral_bridge_percent=100.0,
     orientation_deg=12.34,
     confluence=1,
+    probability=0.912345,
 )
 
 
@@ -69,6 +70,7 @@ def test_a_row() -> None:
             "confluence": 1,
             "mean_probability": 0.7,
             "max_probability": 1.0,
+            "probability": 0.9123,
         }
     ]
 

@@ -22,6 +22,12 @@ _OPTIONAL = (
     "cord_mean_area_mm2",
     "cord_ap_diameter_mm",
     "cord_lr_diameter_mm",
+    "expected_lesion_count",
+    "expected_lesion_count_low",
+    "expected_lesion_count_high",
+    "expected_lesion_volume_mm3",
+    "expected_lesion_volume_mm3_low",
+    "expected_lesion_volume_mm3_high",
 )
 
 
@@ -38,9 +44,10 @@ class SessionRecord:
         Why it failed.
     numbers : mapping
         ``lesion_count``, ``lesion_volume_mm3``, ``cord_volume_mm3``, ``cord_length_mm``,
-        ``cord_mean_area_mm2``, ``cord_ap_diameter_mm`` and ``cord_lr_diameter_mm``; empty
-        unless done, because "not processed" is not "none". A cord's measure that an older
-        version did not write is None.
+        ``cord_mean_area_mm2``, ``cord_ap_diameter_mm``, ``cord_lr_diameter_mm``, and the
+        expected count and volume with their ``_low`` and ``_high``; empty unless done, because
+        "not processed" is not "none". A measure of the cord that an older version did not write
+        is None, and so is what is expected where the model has no calibration.
     facts : mapping
         ``second_contrast``, ``registration_accepted``, ``model``, ``software_version``.
     lesion_columns, lesions

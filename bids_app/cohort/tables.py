@@ -42,6 +42,31 @@ _SESSION_COLUMNS: Dictionary = {
         "Description": "Mean left-right diameter of the cord, corrected for its angle.",
         "Units": "mm",
     },
+    "expected_lesion_count": {
+        "Description": "Expected number of lesions, too faint and missed ones included; n/a "
+        "where the model has no calibration.",
+        "Units": "lesion",
+    },
+    "expected_lesion_count_low": {
+        "Description": "Lower end of the 95 % interval of the number of lesions.",
+        "Units": "lesion",
+    },
+    "expected_lesion_count_high": {
+        "Description": "Upper end of the 95 % interval of the number of lesions.",
+        "Units": "lesion",
+    },
+    "expected_lesion_volume_mm3": {
+        "Description": "Expected volume of all lesions, too faint and missed ones included.",
+        "Units": "mm^3",
+    },
+    "expected_lesion_volume_mm3_low": {
+        "Description": "Lower end of the 95 % interval of the volume of all lesions.",
+        "Units": "mm^3",
+    },
+    "expected_lesion_volume_mm3_high": {
+        "Description": "Upper end of the 95 % interval of the volume of all lesions.",
+        "Units": "mm^3",
+    },
     "lesion_load": {
         "Description": "Fraction of the cord's volume that is lesion, 0 to 1.",
         "Units": "arbitrary",
@@ -171,5 +196,6 @@ def _given(value: Any) -> Any:
 def _typed(frame: pd.DataFrame) -> pd.DataFrame:
     """Give counts, numbers and flags their own types, so that 3 is not written as 3.0."""
     types = {name: "float64" for name, entry in _SESSION_COLUMNS.items() if "Units" in entry}
-    types |= {"lesion_count": "Int64", "registration_accepted": "boolean"}
+    counts = ("lesion_count", "expected_lesion_count_low", "expected_lesion_count_high")
+    types |= dict.fromkeys(counts, "Int64") | {"registration_accepted": "boolean"}
     return frame.astype(types)

@@ -64,6 +64,8 @@ class Imaged:
         From RAS+ mm of the first to RAS+ mm of the second.
     cord, lesion : ndarray of bool
         Ground truth on the grid of `first`.
+    lesion_in_first : ndarray of bool
+        The lesions that show in the first contrast: all that one sees without the second.
     """
 
     first: tuple[Array, Array]
@@ -71,6 +73,7 @@ class Imaged:
     matrix: Array
     cord: BoolArray
     lesion: BoolArray
+    lesion_in_first: BoolArray
 
 
 def image_session(
@@ -103,10 +106,11 @@ def image_session(
     if recipe.second is not None:
         second = _acquire(rng, anatomy, fine, recipe.second, 1, recipe.contrast, matrix)
     present = (True, recipe.second is not None)
-    regions = np.stack([anatomy.cord, visible_lesions(anatomy, present)])
-    regions = apply_axes(regions, _rows(anatomy, recipe.first))
-    lesion = regions[1] > 0.42
-    return Imaged(first, second, matrix, (regions[0] > 0.5) | lesion, lesion)
+    alone = visible_lesions(anatomy, (True, False))
+    regions = np.stack([anatomy.cord, visible_lesions(anatomy, present), alone])
+    cord, lesion, in_first = apply_axes(regions, _rows(anatomy, recipe.first))
+    truth = lesion > 0.42
+    return Imaged(first, second, matrix, (cord > 0.5) | truth, truth, in_first > 0.42)
 
 
 def _known_displacement(rng: np.random.Generator) -> Array:

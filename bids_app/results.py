@@ -133,7 +133,10 @@ def _sidecars(job: Job, result: SessionResult, provenance: Provenance) -> dict[s
         "lesion_probability": lesion
         | {"Description": "Probability of lesion; 0 to 1.", "Manual": False},
         "uncertainty": lesion
-        | {"Description": "Binary entropy of the lesion probability in bits; 0 sure, 1 undecided."},
+        | {
+            "Description": "Binary entropy of the lesion probability (the mean over folds and "
+            "mirrorings) in bits; 0 sure, 1 undecided."
+        },
         "cord_probability": cord | {"Description": "Probability of spinal cord; 0 to 1."},
         "cord_mask": cord
         | {"Description": "Spinal cord, lesions included.", "Threshold": preset.cord_threshold},

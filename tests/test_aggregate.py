@@ -323,6 +323,20 @@ def test_summary_by_group_and_session(tmp_path: Path) -> None:
     assert math.isnan(none["mean"])
 
 
+def test_what_is_expected_reaches_the_tables(tmp_path: Path) -> None:
+    summary = {"lesion_count": 0, "lesion_volume_mm3": 0.0, "cord_volume_mm3": 1000.0}
+    values = dict(zip(EXPECTED, (1.25, 0, 4, 80.5, 0.0, 300.0), strict=True))
+    write_session(tmp_path, "sub-01", Summary=summary | values)
+    write_session(tmp_path, "sub-02", Summary=summary | dict.fromkeys(EXPECTED))
+    tables = aggregate(tmp_path, [], {})
+    first, second = tables.sessions[list(EXPECTED)].astype(object).to_numpy().tolist()
+    assert first == [1.25, 0, 4, 80.5, 0.0, 300.0]
+    assert all(pd.isna(value) for value in second)
+    assert str(tables.sessions["expected_lesion_count_high"].dtype) == "Int64"
+    row = summary_row(tables, "all", "all", "expected_lesion_count")
+    assert (row["n"], row["mean"]) == (1, 1.25)
+
+
 def test_no_groups_and_no_sessions_give_overall_rows_only(tmp_path: Path) -> None:
     write_session(tmp_path, "sub-01", (1.0,))
     summary = aggregate(tmp_path, [], {"01": {"group": "n/a"}}).summary

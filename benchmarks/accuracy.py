@@ -26,6 +26,7 @@ from rich.table import Table
 from scipy import ndimage
 
 from bids_app import pipeline
+from bids_app.evaluation.calibration import calibration_error
 from bids_app.evaluation.froc import froc
 from bids_app.evaluation.matching import match_instances
 from bids_app.evaluation.metrics import Scored, detect_at, dice, score_predictions
@@ -65,16 +66,21 @@ class Result:
 def sessions(count: int, seed: int) -> Iterator[Imaged]:
     """Image the cohort; every fifth session has no lesion."""
     for index in range(count):
-        rng = np.random.default_rng((seed, index))
-        spine = draw_spine(rng, 0)
-        height = float(rng.uniform(-300, -80))
-        low, high = height - FIELD_MM[2] * 0.4, height + FIELD_MM[2] * 0.4
-        low = max(low, spine.conus_mm + 25)
-        number = 0 if index % 5 == 4 else int(rng.integers(1, 7))
-        lesions = tuple(draw_lesion(rng, low, high) for _ in range(number))
-        spine = type(spine)(spine.table, spine.disc_mm, spine.conus_mm, lesions, spine.seed)
-        recipe = Recipe(GRIDS[index % 3], GRIDS[(index // 3) % 3], SECONDS[index % 5 - 1])
-        yield image_session(rng, spine, height, recipe)
+        yield session(index, seed)
+
+
+def session(index: int, seed: int) -> Imaged:
+    """Image one session of the cohort."""
+    rng = np.random.default_rng((seed, index))
+    spine = draw_spine(rng, 0)
+    height = float(rng.uniform(-300, -80))
+    low, high = height - FIELD_MM[2] * 0.4, height + FIELD_MM[2] * 0.4
+    low = max(low, spine.conus_mm + 25)
+    number = 0 if index % 5 == 4 else int(rng.integers(1, 7))
+    lesions = tuple(draw_lesion(rng, low, high) for _ in range(number))
+    spine = type(spine)(spine.table, spine.disc_mm, spine.conus_mm, lesions, spine.seed)
+    recipe = Recipe(GRIDS[index % 3], GRIDS[(index // 3) % 3], SECONDS[index % 5 - 1])
+    return image_session(rng, spine, height, recipe)
 
 
 def read(imaged: Imaged, found: Segmentation, preset: Preset) -> Result:
@@ -143,23 +149,12 @@ def summarise(results: list[Result]) -> list[str]:
         np.mean([result.lesion_dice for _, result in some]),
         np.mean([result.cord_dice for result in results]),
         min(result.cord_dice for result in results),
-        calibration_error(results),
+        calibration_error(
+            np.concatenate([result.chances for result in results]),
+            np.concatenate([result.right for result in results]),
+        ),
     ]
     return [f"{cell:.3f}" for cell in cells]
-
-
-def calibration_error(results: list[Result], bins: int = 10) -> float:
-    """Give the expected calibration error of the lesions' probabilities (Naeini et al. 2015)."""
-    chances = np.concatenate([result.chances for result in results])
-    right = np.concatenate([result.right for result in results])
-    if not chances.size:
-        return float("nan")
-    at = np.minimum((chances * bins).astype(int), bins - 1)
-    gaps = [
-        np.mean(at == b) * abs(chances[at == b].mean() - right[at == b].mean())
-        for b in np.unique(at)
-    ]
-    return float(np.sum(gaps))
 
 
 def main() -> None:

@@ -68,6 +68,7 @@ def describe_manifest(manifest: Manifest) -> Mapping[str, str]:
         "mirrored axes": ", ".join(map(str, manifest.mirror_axes)) or "none",
         "preset": manifest.preset or "default",
         "cut to": "the whole image" if crop is None else f"the cord and {_mm(crop)} round it",
+        "calibration": _calibration(manifest),
         "installed by": manifest.installed_by or "comes with the program",
     }
     for number, (file, digest) in enumerate(sorted(manifest.weights.items())):
@@ -150,6 +151,18 @@ def _row(folder: Path) -> tuple[str, ...]:
 def _finds(manifest: Manifest) -> str:
     found = " and ".join(manifest.outputs)
     return found + (" (cord from the box)" if "cord" not in manifest.outputs else "")
+
+
+def _calibration(manifest: Manifest) -> str:
+    known = manifest.calibration
+    if known is None:
+        return "none: no expected counts and volumes"
+    return (
+        f"fitted on {known.source}; log-odds = {known.intercept:.2f} "
+        f"{known.mean_logit_weight:+.2f} mean {known.peak_logit_weight:+.2f} peak "
+        f"{known.log_volume_weight:+.2f} ln(mm3); missed per mm of cord: "
+        f"{known.missed_per_mm[0]:.2g} (one contrast), {known.missed_per_mm[1]:.2g} (two)"
+    )
 
 
 def _sum(channels: tuple[int, ...]) -> str:

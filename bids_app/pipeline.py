@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -25,8 +25,18 @@ from bids_app.imaging.registration import register
 from bids_app.lesions.measure import measure
 from bids_app.lesions.preset import Preset, load_preset
 from bids_app.lesions.refine import refine
+from bids_app.lesions.uncertainty import applicable, assess, find_candidates
 from bids_app.options import Options
-from bids_app.records import BoolArray, Findings, Job, Prepared, Segmentation, Session, Volume
+from bids_app.records import (
+    BoolArray,
+    Calibration,
+    Findings,
+    Job,
+    Prepared,
+    Segmentation,
+    Session,
+    Volume,
+)
 from bids_app.reporting import write_cohort_report
 from bids_app.results import SessionResult
 from bids_app.segmentation.manifest import Manifest, find_model, read_manifest
@@ -84,7 +94,7 @@ def find_lesions(
     cord_model: Model | None = None,
     known: Known = UNKNOWN,
 ) -> SessionResult:
-    """Go from images to lesions: prepare, segment, refine, measure.
+    """Go from images to lesions: prepare, segment, refine, measure, assess.
 
     Parameters
     ----------
@@ -117,6 +127,7 @@ def find_lesions(
     lesions, cord = measure(findings, segmentation.lesion, reference.affine)
     warnings = _warnings(prepared)
     result = SessionResult(original, prepared, segmentation, findings, lesions, cord, warnings)
+    result = judge(result, preset, model.manifest.calibration)
     return add_levels(result, known.discs)
 
 
@@ -134,6 +145,18 @@ def _settle(
             "Look at it: wrong body part, mirrored or damaged? See --bids-filter-file."
         )
     return findings
+
+
+def judge(result: SessionResult, preset: Preset, calibration: Calibration | None) -> SessionResult:
+    """Add how sure the lesions are, as far as the model is calibrated for the preset."""
+    known = applicable(calibration, preset)
+    prepared, probability = result.prepared, result.segmentation.lesion
+    candidates = find_candidates(
+        result.findings, probability, prepared.reference.voxel_mm3, preset, known
+    )
+    contrasts = sum(channel is not None for channel in prepared.channels)
+    lesions, expected = assess(result.lesions, result.cord, candidates, known, contrasts)
+    return replace(result, lesions=lesions, expected=expected)
 
 
 def prepare(reference: Volume, second: Volume | None, cord_model: Model) -> Prepared:

@@ -239,6 +239,7 @@ class Lesion:
     level: str | None = None
     level_from: str | None = None
     level_to: str | None = None
+    probability: float | None = None
 
 
 @dataclass(frozen=True)
@@ -278,6 +279,69 @@ class VertebralLevel:
     volume_mm3: float
     lesion_count: int
     lesion_volume_mm3: float
+
+
+@dataclass(frozen=True)
+class Interval:
+    """An expected value and the interval round it: low <= expected <= high."""
+
+    expected: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Expected:
+    """How many lesions a session is expected to have, and of what volume in all."""
+
+    count: Interval
+    volume_mm3: Interval
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """How often a model is right and what it misses, fitted on sessions with known lesions.
+
+    Attributes
+    ----------
+    intercept, mean_logit_weight, peak_logit_weight, log_volume_weight : float
+        Log-odds that a candidate is a lesion: the intercept plus the weighted mean and peak of
+        its voxels' log-odds and the natural logarithm of its volume in mm³.
+    candidate_threshold : float
+        Probability from which voxels make a candidate.
+    missed_per_mm : tuple of float
+        Expected number of lesions without a candidate in each mm of cord: with one contrast,
+        with two.
+    missed_dispersion : float
+        Their number's variance is mean + dispersion mean² (negative binomial); 0 is Poisson.
+    volume_log_intercept, volume_log_slope, volume_log_sd : float
+        ln(true volume) of a right candidate = intercept + slope ln(its volume), +- sd; mm³.
+    missed_volume_log_mean, missed_volume_log_sd : float
+        Of ln(volume in mm³) of lesions without a candidate.
+    preset : mapping
+        The post-processing for which all this holds, setting by setting.
+    source : str
+        What it was fitted on.
+    """
+
+    intercept: float
+    mean_logit_weight: float
+    peak_logit_weight: float
+    log_volume_weight: float
+    candidate_threshold: float
+    missed_per_mm: tuple[float, float]
+    missed_dispersion: float
+    volume_log_intercept: float
+    volume_log_slope: float
+    volume_log_sd: float
+    missed_volume_log_mean: float
+    missed_volume_log_sd: float
+    preset: Mapping[str, Any]
+    source: str = ""
+
+    def missed_mean(self, cord_length_mm: float, contrasts: int) -> float:
+        """Give the expected number of lesions without a candidate."""
+        return self.missed_per_mm[min(contrasts, 2) - 1] * cord_length_mm
 
 
 @dataclass(frozen=True)

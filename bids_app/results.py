@@ -21,6 +21,7 @@ from bids_app.options import Options
 from bids_app.records import (
     Alignment,
     Cord,
+    Expected,
     Findings,
     Job,
     Lesion,
@@ -69,6 +70,7 @@ class SessionResult:
     cord: Cord
     warnings: tuple[str, ...]
     vertebrae: Vertebrae | None = None
+    expected: Expected | None = None
 
 
 def write_session(
@@ -159,7 +161,10 @@ def _sidecars(job: Job, result: SessionResult, provenance: Provenance) -> dict[s
         "lesion_probability": lesion
         | {"Description": "Probability of lesion; 0 to 1.", "Manual": False},
         "uncertainty": lesion
-        | {"Description": "Binary entropy of the lesion probability in bits; 0 sure, 1 undecided."},
+        | {
+            "Description": "Binary entropy of the lesion probability (the mean over folds and "
+            "mirrorings) in bits; 0 sure, 1 undecided."
+        },
         "cord_probability": cord | {"Description": "Probability of spinal cord; 0 to 1."},
         "cord_mask": cord | _cord_mask(job, provenance),
         "instances": lesion | measured | {"Description": "Each lesion with a number of its own."},
@@ -233,6 +238,7 @@ def _summary(job: Job, result: SessionResult, provenance: Provenance) -> dict[st
             "cord_ap_diameter_mm": result.cord.ap_diameter_mm,
             "cord_lr_diameter_mm": result.cord.lr_diameter_mm,
             **_regions(result.vertebrae),
+            **_expected(result.expected),
         },
         "Contrasts": {
             "reference": job.reference.contrast,
@@ -250,6 +256,17 @@ def _summary(job: Job, result: SessionResult, provenance: Provenance) -> dict[st
 def _regions(vertebrae: Vertebrae | None) -> dict[str, int | None]:
     counts = vertebrae.lesion_counts() if vertebrae else dict.fromkeys(REGIONS)
     return {f"lesion_count_{region}": count for region, count in counts.items()}
+
+
+def _expected(expected: Expected | None) -> dict[str, float | None]:
+    """Give the expected count and volume with their intervals; None without a calibration."""
+    count = expected.count if expected else None
+    volume = expected.volume_mm3 if expected else None
+    return {
+        f"expected_lesion_{name}{end}": round(getattr(interval, which), 3) if interval else None
+        for name, interval in (("count", count), ("volume_mm3", volume))
+        for end, which in (("", "expected"), ("_low", "low"), ("_high", "high"))
+    }
 
 
 def _registration(alignment: Alignment) -> dict[str, Any]:

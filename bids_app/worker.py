@@ -19,6 +19,7 @@ from bids_app.given import read_known
 from bids_app.imaging.grids import to_canonical
 from bids_app.imaging.volumes import read_volume
 from bids_app.lesions.preset import Preset
+from bids_app.lesions.uncertainty import applicable
 from bids_app.options import Options
 from bids_app.pipeline import find_lesions
 from bids_app.records import Job, Outcome
@@ -87,6 +88,7 @@ class Worker:
 
     def _provenance(self) -> Provenance:
         model = self.manifest
+        calibration = applicable(model.calibration, self.preset)
         return Provenance(
             options=self.options,
             preset=self.preset,
@@ -96,6 +98,7 @@ class Worker:
                 "WeightsSHA256": model.fingerprint,
                 "Licence": model.licence,
                 "IntendedUse": model.intended_use,
+                "Calibration": calibration.source if calibration else None,
             },
             device=str(self.model.device),
             precision="bfloat16" if self.model.bf16 else "float32",

@@ -17,6 +17,11 @@ from bids_app.cohort.aggregate import CohortTables, aggregate
 from bids_app.cohort.read import read_cohort
 from bids_app.cohort.statistics import bootstrap_mean_interval
 
+EXPECTED = tuple(
+    f"expected_lesion_{name}{end}"
+    for name in ("count", "volume_mm3")
+    for end in ("", "_low", "_high")
+)
 HEADER = "index\tname\tcolor\tvolume_mm3\tlength_mm"
 
 
@@ -81,7 +86,7 @@ def test_an_empty_or_absent_folder_knows_only_the_datasets_sessions(tmp_path: Pa
     assert tables.summary[["n", "n_missing"]].to_numpy()[0].tolist() == [0, 2]
     nothing = aggregate(tmp_path, [], {})
     assert len(nothing.sessions) == 0
-    assert nothing.summary["n"].tolist() == [0, 0]
+    assert nothing.summary["n"].tolist() == [0, 0, 0, 0]
 
 
 def test_a_sessions_row(tmp_path: Path) -> None:
@@ -90,8 +95,8 @@ def test_a_sessions_row(tmp_path: Path) -> None:
     tables = aggregate(tmp_path, ["sub-01_ses-M0"], participants)
     (row,) = tables.sessions.astype(object).to_dict("records")
     # None in the sidecar, or not there at all, as in those of an older version.
-    for name in ("cord_length_mm", "cord_ap_diameter_mm", "cord_lr_diameter_mm"):
-        assert math.isnan(row.pop(name))
+    for name in ("cord_length_mm", "cord_ap_diameter_mm", "cord_lr_diameter_mm", *EXPECTED):
+        assert pd.isna(row.pop(name))
     for region in ("cervical", "thoracic", "lumbar"):
         assert row.pop(f"lesion_count_{region}") is None
     assert row == {
@@ -320,11 +325,31 @@ def test_summary_by_group_and_session(tmp_path: Path) -> None:
     assert math.isnan(none["mean"])
 
 
+def test_what_is_expected_reaches_the_tables(tmp_path: Path) -> None:
+    summary = {"lesion_count": 0, "lesion_volume_mm3": 0.0, "cord_volume_mm3": 1000.0}
+    values = dict(zip(EXPECTED, (1.25, 0, 4, 80.5, 0.0, 300.0), strict=True))
+    write_session(tmp_path, "sub-01", Summary=summary | values)
+    write_session(tmp_path, "sub-02", Summary=summary | dict.fromkeys(EXPECTED))
+    tables = aggregate(tmp_path, [], {})
+    first, second = tables.sessions[list(EXPECTED)].astype(object).to_numpy().tolist()
+    assert first == [1.25, 0, 4, 80.5, 0.0, 300.0]
+    assert all(pd.isna(value) for value in second)
+    assert str(tables.sessions["expected_lesion_count_high"].dtype) == "Int64"
+    row = summary_row(tables, "all", "all", "expected_lesion_count")
+    assert (row["n"], row["mean"]) == (1, 1.25)
+
+
 def test_no_groups_and_no_sessions_give_overall_rows_only(tmp_path: Path) -> None:
     write_session(tmp_path, "sub-01", (1.0,))
     summary = aggregate(tmp_path, [], {"01": {"group": "n/a"}}).summary
-    assert summary["measure"].tolist() == ["lesion_count", "lesion_volume_mm3"]
-    assert summary["mean"].tolist() == [1.0, 1.0]
+    assert summary["measure"].tolist() == [
+        "lesion_count",
+        "lesion_volume_mm3",
+        "expected_lesion_count",
+        "expected_lesion_volume_mm3",
+    ]
+    assert summary["mean"].tolist()[:2] == [1.0, 1.0]
+    assert summary["n"].tolist() == [1, 1, 0, 0]  # no calibration, nothing expected
     assert summary["sd"].isna().all()
 
 

@@ -19,6 +19,7 @@ import pytest
 from support import ROOT, run_app
 
 from bids_app.demo_score import score_sessions
+from bids_app.segmentation.manifest import BOX, read_manifest
 
 SESSIONS = ("sub-01_ses-M0", "sub-01_ses-M12", "sub-02_ses-M0", "sub-03_ses-M0", "sub-04_ses-M0")
 
@@ -117,6 +118,10 @@ def test_group_tables(out: Path) -> None:
     assert set(sessions["group"]) == {"MS", "control"}
     lesions = pd.read_csv(out / "group_lesions.tsv", sep="\t")
     assert len(lesions) == sessions["lesion_count"].sum()
+    assert lesions["probability"].between(0, 1).all()
+    if read_manifest(BOX).calibration is not None:
+        low, high = sessions["expected_lesion_count_low"], sessions["expected_lesion_count_high"]
+        assert sessions["expected_lesion_count"].between(low, high).all()
     summary = json.loads((out / "group_summary.json").read_text())
     header = (out / "group_summary.tsv").read_text().splitlines()[0].split("\t")
     assert set(header) <= set(summary)

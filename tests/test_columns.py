@@ -40,6 +40,7 @@ LESION = Lesion(
     level="C3",
     level_from="C2",
     level_to="C3",
+    probability=0.912345,
 )
 
 
@@ -75,6 +76,7 @@ def test_a_row() -> None:
             "confluence": 1,
             "mean_probability": 0.7,
             "max_probability": 1.0,
+            "probability": 0.9123,
         }
     ]
 

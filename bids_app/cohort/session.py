@@ -25,6 +25,12 @@ _OPTIONAL = (
     "lesion_count_cervical",
     "lesion_count_thoracic",
     "lesion_count_lumbar",
+    "expected_lesion_count",
+    "expected_lesion_count_low",
+    "expected_lesion_count_high",
+    "expected_lesion_volume_mm3",
+    "expected_lesion_volume_mm3_low",
+    "expected_lesion_volume_mm3_high",
 )
 
 
@@ -41,10 +47,11 @@ class SessionRecord:
         Why it failed.
     numbers : mapping
         ``lesion_count``, ``lesion_volume_mm3``, ``cord_volume_mm3``, ``cord_length_mm``,
-        ``cord_mean_area_mm2``, ``cord_ap_diameter_mm``, ``cord_lr_diameter_mm`` and
-        ``lesion_count_`` ``cervical``, ``thoracic`` and ``lumbar``; empty unless done, because
-        "not processed" is not "none". What an older version did not write is None, and so is
-        the count of a region whose levels are not known.
+        ``cord_mean_area_mm2``, ``cord_ap_diameter_mm``, ``cord_lr_diameter_mm``,
+        ``lesion_count_`` ``cervical``, ``thoracic`` and ``lumbar``, and the expected count and
+        volume with their ``_low`` and ``_high``; empty unless done, because "not processed" is
+        not "none". What an older version did not write is None, and so is the count of a region
+        whose levels are not known and what is expected where the model has no calibration.
     facts : mapping
         ``second_contrast``, ``registration_accepted``, ``model``, ``software_version``.
     lesion_columns, lesions

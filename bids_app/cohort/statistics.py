@@ -11,7 +11,12 @@ from scipy import stats
 
 from bids_app.records import FloatArray
 
-MEASURES = ("lesion_count", "lesion_volume_mm3")
+MEASURES = (
+    "lesion_count",
+    "lesion_volume_mm3",
+    "expected_lesion_count",
+    "expected_lesion_volume_mm3",
+)
 """Columns of the sessions' table that are summarised."""
 
 EVERYONE = "all"

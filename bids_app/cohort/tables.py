@@ -49,6 +49,31 @@ _SESSION_COLUMNS: Dictionary = {
     },
     "lesion_count_thoracic": {"Description": "The same at T1 to T12.", "Units": "lesion"},
     "lesion_count_lumbar": {"Description": "The same at L1 to L5.", "Units": "lesion"},
+    "expected_lesion_count": {
+        "Description": "Expected number of lesions, too faint and missed ones included; n/a "
+        "where the model has no calibration.",
+        "Units": "lesion",
+    },
+    "expected_lesion_count_low": {
+        "Description": "Lower end of the 95 % interval of the number of lesions.",
+        "Units": "lesion",
+    },
+    "expected_lesion_count_high": {
+        "Description": "Upper end of the 95 % interval of the number of lesions.",
+        "Units": "lesion",
+    },
+    "expected_lesion_volume_mm3": {
+        "Description": "Expected volume of all lesions, too faint and missed ones included.",
+        "Units": "mm^3",
+    },
+    "expected_lesion_volume_mm3_low": {
+        "Description": "Lower end of the 95 % interval of the volume of all lesions.",
+        "Units": "mm^3",
+    },
+    "expected_lesion_volume_mm3_high": {
+        "Description": "Upper end of the 95 % interval of the volume of all lesions.",
+        "Units": "mm^3",
+    },
     "lesion_load": {
         "Description": "Fraction of the cord's volume that is lesion, 0 to 1.",
         "Units": "arbitrary",
@@ -179,5 +204,6 @@ def _typed(frame: pd.DataFrame) -> pd.DataFrame:
     """Give counts, numbers and flags their own types, so that 3 is not written as 3.0."""
     types = {name: "float64" for name, entry in _SESSION_COLUMNS.items() if "Units" in entry}
     types |= {name: "Int64" for name in types if name.startswith("lesion_count")}
-    types |= {"registration_accepted": "boolean"}
+    counts = ("expected_lesion_count_low", "expected_lesion_count_high")
+    types |= dict.fromkeys(counts, "Int64") | {"registration_accepted": "boolean"}
     return frame.astype(types)

@@ -195,6 +195,13 @@ LESION_COLUMNS: tuple[Column, ...] = (
         "Largest lesion probability among the lesion's voxels, 0 to 1.",
         4,
     ),
+    _measure(
+        "probability",
+        "arbitrary",
+        "Probability that the lesion is one, 0 to 1: calibrated where the model has a "
+        "calibration for the post-processing used, else the mean probability.",
+        4,
+    ),
 )
 
 

@@ -103,12 +103,16 @@ def _without_holes(mask: BoolArray, preset: Preset) -> BoolArray:
     return np.asarray(ndimage.binary_fill_holes(mask)) if preset.fill_holes else mask
 
 
+def neighbourhood(preset: Preset) -> BoolArray:
+    """Give the 3x3x3 mask of a voxel and its neighbours."""
+    return np.asarray(ndimage.generate_binary_structure(3, _ORDERS[preset.connectivity]))
+
+
 def _number_lesions(
     lesion: BoolArray, probability: FloatArray, voxel_mm3: float, preset: Preset
 ) -> IntArray:
     """Label the lesions that are large and sure enough, the largest first."""
-    neighbours = ndimage.generate_binary_structure(3, _ORDERS[preset.connectivity])
-    labels, count = ndimage.label(lesion, structure=neighbours)
+    labels, count = ndimage.label(lesion, structure=neighbourhood(preset))
     if count == 0:
         return np.asarray(labels, dtype=np.int32)
     sizes = np.bincount(labels.ravel(), minlength=count + 1)[1:]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from bids_app.errors import MissingResource
+from bids_app.records import Calibration
 from bids_app.segmentation.store import installed_models, is_name, models_folder
 
 BOX = Path(__file__).resolve().parent.parent / "box"
@@ -48,6 +50,8 @@ class Manifest:
     crop_margin_mm : tuple of float or None
         Room round the cord (right-left, anterior-posterior, superior-inferior) to which images
         are cut before the network sees them, for models trained on such cuts.
+    calibration : Calibration or None
+        How often the model is right and what it misses; models made elsewhere have none.
     source : mapping
         Where an installed model came from: ``origin`` and ``sha256``, one entry a file.
     installed_by : str
@@ -69,6 +73,7 @@ class Manifest:
     fusion: Fusion = "early"
     preset: str | None = None
     crop_margin_mm: tuple[float, float, float] | None = None
+    calibration: Calibration | None = None
     source: dict[str, str] = field(default_factory=dict)
     installed_by: str = ""
 
@@ -163,4 +168,28 @@ def normalise(content: Mapping[str, Any]) -> dict[str, Any]:
     if values.get("crop_margin_mm") is not None:
         right, front, top = (float(margin) for margin in values["crop_margin_mm"])
         values["crop_margin_mm"] = (right, front, top)
+    if values.get("calibration") is not None:
+        values["calibration"] = read_calibration(values["calibration"])
     return values
+
+
+def read_calibration(content: Mapping[str, Any]) -> Calibration:
+    """Make the record of a manifest's ``calibration``; keys of later versions are left out.
+
+    Raises
+    ------
+    TypeError, ValueError
+        A key is missing, or its value is not of its kind or not finite.
+    """
+    known = {item.name for item in fields(Calibration)}
+    values = {key: value for key, value in content.items() if key in known}
+    one, two = values.get("missed_per_mm", (math.nan, math.nan))
+    values["missed_per_mm"] = (one, two)
+    calibration = Calibration(**values)
+    numbers = [v for key, v in values.items() if key not in ("missed_per_mm", "preset", "source")]
+    if not all(math.isfinite(number) for number in (*numbers, one, two)):
+        raise ValueError("its calibration holds a number that is not finite")
+    spreads = (calibration.volume_log_sd, calibration.missed_volume_log_sd)
+    if min(one, two, calibration.missed_dispersion, *spreads) < 0:
+        raise ValueError("its calibration holds a negative rate or spread")
+    return calibration

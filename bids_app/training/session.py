@@ -65,6 +65,8 @@ class Imaged:
         From RAS+ mm of the first to RAS+ mm of the second.
     cord, lesion : ndarray of bool
         Ground truth on the grid of `first`.
+    lesion_in_first : ndarray of bool
+        The lesions that show in the first contrast: all that one sees without the second.
     discs : mapping of int to ndarray of shape (3,)
         Posterior tips of the discs in RAS+ mm of `first`, by the Spinal Cord Toolbox's number
         (3 is C2/C3); those outside the field of view too.
@@ -75,6 +77,7 @@ class Imaged:
     matrix: Array
     cord: BoolArray
     lesion: BoolArray
+    lesion_in_first: BoolArray
     discs: Mapping[int, Array] = field(default_factory=dict)
 
 
@@ -108,11 +111,12 @@ def image_session(
     if recipe.second is not None:
         second = _acquire(rng, anatomy, fine, recipe.second, 1, recipe.contrast, matrix)
     present = (True, recipe.second is not None)
-    regions = np.stack([anatomy.cord, visible_lesions(anatomy, present)])
-    regions = apply_axes(regions, _rows(anatomy, recipe.first))
-    lesion = regions[1] > 0.42
-    cord = (regions[0] > 0.5) | lesion
-    return Imaged(first, second, matrix, cord, lesion, _discs(spine, pose))
+    alone = visible_lesions(anatomy, (True, False))
+    regions = np.stack([anatomy.cord, visible_lesions(anatomy, present), alone])
+    cord, lesion, in_first = apply_axes(regions, _rows(anatomy, recipe.first))
+    truth = lesion > 0.42
+    discs = _discs(spine, pose)
+    return Imaged(first, second, matrix, (cord > 0.5) | truth, truth, in_first > 0.42, discs)
 
 
 def _discs(spine: Spine, pose: Array) -> dict[int, Array]:

@@ -27,7 +27,8 @@ from bids_app.evaluation.froc import froc_curve
 from bids_app.evaluation.summary import Case, found_by_size, predicted, size_class, summarise
 
 _AT_ONCE = 4
-_FEW = 3
+# Up to so many pairs are scored before a second process would have started.
+_FEW = 8
 _SHOWN = 3
 
 Table = Mapping[str, Mapping[str, str]]

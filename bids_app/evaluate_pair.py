@@ -113,7 +113,7 @@ def score_pair(pair: Pair, settings: Settings) -> Scanned:
         pair,
         status,
         _with_levels(score, pair, reference.volume, prediction),
-        pair.contrast or _contrast_in_sidecar(pair.prediction),
+        _contrast_in_sidecar(pair.prediction) or pair.contrast,
         found.source if found else "none",
         error_text,
         reference.one_in_pieces or (found is not None and found.one_in_pieces),

@@ -10,7 +10,10 @@ _SCAN: Dictionary = {
     "scan": {"Description": "The scan: its entities, or the file's name in a plain folder."},
     "participant_id": {"Description": "Subject; the scan's name where it names no subject."},
     "session_id": {"Description": "Session."},
-    "contrast": {"Description": "Contrast of the label, or those the prediction was made from."},
+    "contrast": {
+        "Description": "Contrasts the prediction was made from, where its sidecar says so; else that of "
+        "the label's name."
+    },
     "dataset": {"Description": "Dataset, where a table says so."},
     "site": {"Description": "Site, where a table says so."},
 }

@@ -38,7 +38,7 @@ def plot_froc(curve: Curve | None, score: float) -> Figure:
             color=_GREY, fontsize=8,
         )  # fmt: skip
     axes.set_title(f"FROC {score:.3f}")
-    axes.legend(loc="lower right", frameon=False)
+    _legend(figure)
     return figure
 
 
@@ -58,7 +58,7 @@ def plot_reliability(bins: Sequence[Bin], error: float) -> Figure:
             textcoords="offset points", color=_GREY, fontsize=8,
         )  # fmt: skip
     axes.set_title(f"Calibration, ECE {error:.3f}" if filled else "No predicted lesion")
-    axes.legend(loc="upper left", frameon=False)
+    _legend(figure)
     return figure
 
 
@@ -79,7 +79,7 @@ def plot_volumes(reference_mm3: Sequence[float], predicted_mm3: Sequence[float])
             axes.axhline(limit, color=_ORANGE, linestyle="--", label=label)
     axes.axhline(0, color=_GREY, linewidth=0.8)
     axes.set_title(f"Lesion volume, {len(difference)} scans")
-    axes.legend(loc="best", frameon=False)
+    _legend(figure)
     return figure
 
 
@@ -97,8 +97,14 @@ def plot_sizes(sensitivity: Mapping[str, Estimate]) -> Figure:
     axes.set_xticks(
         range(len(names)), [f"{name}\nn = {sensitivity[name].n}" for name in names], fontsize=8
     )
-    axes.set(ylim=(0, 1.05), title="Sensitivity by lesion size (95 % interval by subject)")
+    axes.set(xlim=(-0.6, len(names) - 0.4), ylim=(0, 1.05))
+    axes.set(title="Sensitivity by lesion size (95 % interval by subject)")
     return figure
+
+
+def _legend(figure: Figure) -> None:
+    """Put the legend below the axes, where no point lies under it."""
+    figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=9)
 
 
 def _figure(x_label: str, y_label: str) -> tuple[Figure, Axes]:

@@ -71,11 +71,11 @@ def main() -> None:
         resource.getrusage(who).ru_maxrss / 1024
         for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
     )
+    total = own + worker * (arguments.n_cpus if arguments.n_cpus > 1 else 0)
     print(
         f"exit code {code}; {arguments.pairs} pairs on {arguments.n_cpus} processes: {wall:.1f} s "
-        f"by the clock, {used:.1f} s of CPU ({used / arguments.pairs:.3f} s a pair); memory at most "
-        f"{own + worker * (arguments.n_cpus if arguments.n_cpus > 1 else 0):.0f} MB "
-        f"(main {own:.0f}, worker {worker:.0f})"
+        f"by the clock, {used:.1f} s of CPU ({used / arguments.pairs:.3f} s a pair); memory at "
+        f"most {total:.0f} MB (main {own:.0f}, worker {worker:.0f})"
     )
 
 

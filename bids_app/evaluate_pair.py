@@ -131,7 +131,7 @@ def _read_lesions(label: LesionFile, settings: Settings, predicted: bool) -> _Le
         volume = Volume(_components(volume.data, connectivity), volume.affine)
     elif settings.connectivity is None and label.kind == "unknown":
         pieces = _is_mask(volume.data) and int(_components(volume.data, 26).max(initial=0)) > 1
-    labels = [int(n) for n in np.unique(volume.data) if n]
+    labels = [int(n) for n in np.unique(volume.data[volume.data != 0])]
     if not stated:
         return _Lesions(volume, dict.fromkeys(labels, 1.0), "none", pieces)
     absent = [n for n in labels if n not in stated]

@@ -11,8 +11,8 @@ _SCAN: Dictionary = {
     "participant_id": {"Description": "Subject; the scan's name where it names no subject."},
     "session_id": {"Description": "Session."},
     "contrast": {
-        "Description": "Contrasts the prediction was made from, where its sidecar says so; else that of "
-        "the label's name."
+        "Description": "Contrasts the prediction was made from, where its sidecar says so; "
+        "else that of the label's name."
     },
     "dataset": {"Description": "Dataset, where a table says so."},
     "site": {"Description": "Site, where a table says so."},

@@ -84,6 +84,11 @@ def add_evaluate(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "label,p or id,p gives each lesion's probability (without: 1)",
     )
     parser.add_argument("out_dir", type=Path, metavar="OUT_DIR", help="where the results go")
+    _add_options(parser)
+    parser.set_defaults(run=_run)
+
+
+def _add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--connectivity",
         type=int,
@@ -121,7 +126,6 @@ def add_evaluate(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument(
         "-v", action="count", default=0, dest="verbosity", help="say more; twice for everything"
     )
-    parser.set_defaults(run=_run)
 
 
 def evaluate_options(

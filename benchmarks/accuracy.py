@@ -26,7 +26,7 @@ from rich.table import Table
 from scipy import ndimage
 
 from bids_app import pipeline
-from bids_app.evaluation.calibration import calibration_error
+from bids_app.evaluation.calibration import expected_calibration_error
 from bids_app.evaluation.froc import froc
 from bids_app.evaluation.matching import match_instances
 from bids_app.evaluation.metrics import Scored, detect_at, dice, score_predictions
@@ -149,7 +149,7 @@ def summarise(results: list[Result]) -> list[str]:
         np.mean([result.lesion_dice for _, result in some]),
         np.mean([result.cord_dice for result in results]),
         min(result.cord_dice for result in results),
-        calibration_error(
+        expected_calibration_error(
             np.concatenate([result.chances for result in results]),
             np.concatenate([result.right for result in results]),
         ),

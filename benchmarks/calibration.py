@@ -27,13 +27,8 @@ from readings import CANDIDATE_THRESHOLD, WAYS, Reading, collect, read_cohort
 from rich.console import Console
 from rich.table import Table
 
-from bids_app.evaluation.calibration import (
-    calibration_error,
-    fit_dispersion,
-    fit_logistic,
-    fit_temperature,
-    reliability,
-)
+from bids_app.evaluation.calibration import expected_calibration_error, reliability
+from bids_app.evaluation.fitting import fit_dispersion, fit_logistic, fit_temperature
 from bids_app.lesions.preset import Preset, load_preset
 from bids_app.lesions.uncertainty import (
     chances_of,
@@ -120,7 +115,7 @@ def chance_table(
     )
     for name, values in chances.items():
         cells = (
-            calibration_error(values, right),
+            expected_calibration_error(values, right),
             error_by_chance(values),
             np.mean((values - right) ** 2),
         )
@@ -132,7 +127,7 @@ def error_by_chance(chances: FloatArray, draws: int = 500) -> float:
     """Give the mean ECE of probabilities that are exactly right, for so few lesions."""
     rng = np.random.default_rng(0)
     drawn = rng.random((draws, len(chances))) < chances
-    return float(np.mean([calibration_error(chances, right) for right in drawn]))
+    return float(np.mean([expected_calibration_error(chances, right) for right in drawn]))
 
 
 def reliability_table(readings: Sequence[Reading], record: Calibration) -> Table:
@@ -141,7 +136,10 @@ def reliability_table(readings: Sequence[Reading], record: Calibration) -> Table
     chances = joined(readings, lambda r: chances_of(r.candidates, record)[r.reported])
     table = Table("lesions", "probability", "right", title="Reliability")
     for each in reliability(chances, right):
-        table.add_row(str(each.count), f"{each.probability:.3f}", f"{each.right:.3f}")
+        if each.count:
+            table.add_row(
+                str(each.count), f"{each.mean_probability:.3f}", f"{each.share_right:.3f}"
+            )
     return table
 
 

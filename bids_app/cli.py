@@ -10,6 +10,7 @@ from pathlib import Path
 
 from bids_app import __version__
 from bids_app.errors import CordLesionError
+from bids_app.evaluate_arguments import add_evaluate
 from bids_app.options import Options, add_app_arguments, options_from_arguments
 
 
@@ -75,6 +76,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_demo(commands)
     _add_train(commands)
     _add_models(commands)
+    add_evaluate(commands)
     return parser
 
 

@@ -12,13 +12,8 @@ import pytest
 from scipy import special
 
 from bids_app.errors import MissingResource
-from bids_app.evaluation.calibration import (
-    calibration_error,
-    fit_dispersion,
-    fit_logistic,
-    fit_temperature,
-    reliability,
-)
+from bids_app.evaluation.calibration import expected_calibration_error, reliability
+from bids_app.evaluation.fitting import fit_dispersion, fit_logistic, fit_temperature
 from bids_app.lesions.preset import load_preset
 from bids_app.lesions.uncertainty import settings_of
 from bids_app.models_command import describe_manifest
@@ -49,8 +44,10 @@ def test_temperature_is_recovered(temperature: float) -> None:
     logits = rng.normal(0.5, 3, 20_000)
     right = rng.random(20_000) < special.expit(logits / temperature)
     assert fit_temperature(logits, right) == pytest.approx(temperature, rel=0.05)
-    before = calibration_error(special.expit(logits), right)
-    after = calibration_error(special.expit(logits / fit_temperature(logits, right)), right)
+    before = expected_calibration_error(special.expit(logits), right)
+    after = expected_calibration_error(
+        special.expit(logits / fit_temperature(logits, right)), right
+    )
     assert after < 0.015
     assert after <= before + 0.005
 
@@ -90,13 +87,13 @@ def test_nothing_missed_is_poisson() -> None:
 def test_reliability_by_hand() -> None:
     chances = np.array([0.05, 0.15, 0.15, 1.0])
     right = np.array([False, True, False, True])
-    assert [(b.count, b.right) for b in reliability(chances, right)] == [
+    assert [(b.count, b.share_right) for b in reliability(chances, right) if b.count] == [
         (1, 0.0),
         (2, 0.5),
         (1, 1.0),
     ]
-    assert calibration_error(chances, right) == pytest.approx((0.05 + 2 * 0.35 + 0) / 4)
-    assert math.isnan(calibration_error(np.zeros(0), np.zeros(0, dtype=bool)))
+    assert expected_calibration_error(chances, right) == pytest.approx((0.05 + 2 * 0.35 + 0) / 4)
+    assert math.isnan(expected_calibration_error(np.zeros(0), np.zeros(0, dtype=bool)))
 
 
 def folder_with(tmp_path: Path, calibration: object) -> Path:

@@ -25,7 +25,11 @@ def read_participants(bids_dir: Path) -> dict[str, dict[str, str]]:
         By subject label, without ``sub-``: value by column. Missing values (``n/a``) are left
         out. Empty when there is no table, or one that has no ``participant_id`` (with a warning).
     """
-    path = bids_dir / "participants.tsv"
+    return read_table(bids_dir / "participants.tsv")
+
+
+def read_table(path: Path) -> dict[str, dict[str, str]]:
+    """Read a participants' table of any name; see `read_participants`."""
     try:
         text = path.read_bytes().decode("utf-8-sig", errors="replace")
     except FileNotFoundError:

@@ -4,14 +4,36 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
+from bids_app.evaluation.bootstrap import subject_interval
 from bids_app.evaluation.metrics import Scored
 from bids_app.records import FloatArray
 
 FROC_FALSE_POSITIVES = (0.25, 0.5, 1.0, 2.0, 3.0)
 """False positives for each image at which the challenge reads the sensitivity."""
+
+
+@dataclass(frozen=True)
+class Curve:
+    """False positives for each image and mean sensitivity as the threshold falls; both rise.
+
+    Attributes
+    ----------
+    thresholds : ndarray of shape (n,)
+        Infinity first, which keeps nothing; then the unique probabilities, falling.
+    false_positives, sensitivity : ndarray of shape (n,)
+    """
+
+    thresholds: FloatArray
+    false_positives: FloatArray
+    sensitivity: FloatArray
+
+    def at(self, false_positives: float) -> float:
+        """Read the sensitivity at a number of false positives."""
+        return _read_curve(self.false_positives, self.sensitivity, false_positives)
 
 
 def froc(images: Sequence[Scored], targets: Sequence[float] = FROC_FALSE_POSITIVES) -> float:
@@ -45,15 +67,55 @@ def froc(images: Sequence[Scored], targets: Sequence[float] = FROC_FALSE_POSITIV
     >>> froc([])
     nan
     """
+    curve = froc_curve(images)
+    if curve is None:
+        return math.nan
+    return float(np.mean([curve.at(target) for target in targets]))
+
+
+def froc_curve(images: Sequence[Scored]) -> Curve | None:
+    """Compute the whole curve; None when no image has a reference lesion."""
     with_lesions = [image for image in images if image.found_at.size]
     if not with_lesions:
-        return math.nan
+        return None
     thresholds = _thresholds(images)
     false = np.mean([_kept(image.false_at, thresholds) for image in images], axis=0)
     found = np.mean(
         [_kept(image.found_at, thresholds) / image.found_at.size for image in with_lesions], axis=0
     )
-    return float(np.mean([_read_curve(false, found, target) for target in targets]))
+    return Curve(thresholds, false, found)
+
+
+def froc_interval(images: Sequence[Scored], subjects: Sequence[str]) -> tuple[float, float]:
+    """Give the 95 % bootstrap interval of `froc`, whole subjects resampled.
+
+    Parameters
+    ----------
+    images : sequence of Scored
+    subjects : sequence of str
+        Whose image it is.
+    """
+    if not any(image.found_at.size for image in images):
+        return math.nan, math.nan
+    thresholds = _thresholds(images)
+    names, owner = np.unique(np.asarray(subjects, dtype=str), return_inverse=True)
+    false, found = np.zeros((2, len(names), len(thresholds)))
+    counted, with_lesions = np.bincount(owner).astype(float), np.zeros(len(names))
+    for image, subject in zip(images, owner, strict=True):
+        false[subject] += _kept(image.false_at, thresholds)
+        if image.found_at.size:
+            found[subject] += _kept(image.found_at, thresholds) / image.found_at.size
+            with_lesions[subject] += 1
+
+    def score(weights: FloatArray) -> FloatArray:
+        falses = (weights @ false) / (weights @ counted)[:, None]
+        founds = (weights @ found) / (weights @ with_lesions)[:, None]
+        pairs = zip(falses, founds, strict=True)
+        return np.array(
+            [np.mean([_read_curve(x, y, at) for at in FROC_FALSE_POSITIVES]) for x, y in pairs]
+        )
+
+    return subject_interval(score, len(names), values_each=2 * len(thresholds))
 
 
 def _thresholds(images: Sequence[Scored]) -> FloatArray:

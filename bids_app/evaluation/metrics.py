@@ -12,6 +12,8 @@ from bids_app.records import BoolArray, FloatArray
 
 CHALLENGE_IOU = 0.2
 """Overlap from which the MS-Multi-Spine challenge counts a lesion as found."""
+MIN_COVERED = 0.1
+"""Share of a lesion that must be covered where coverage decides."""
 
 
 @dataclass(frozen=True)
@@ -143,12 +145,46 @@ def detect(overlaps: Overlaps, min_iou: float = 0.0) -> Detection:
     >>> detect(pair, min_iou=0.3)
     Detection(true_positives=0, false_negatives=2, false_positives=1)
     """
-    hits = _hits(overlaps, min_iou)
+    hits = find_hits(overlaps, min_iou)
     found = int(np.count_nonzero(hits.any(axis=1)))
     return Detection(
         true_positives=found,
         false_negatives=len(hits) - found,
         false_positives=int(np.count_nonzero(~hits.any(axis=0))),
+    )
+
+
+def detect_covered(overlaps: Overlaps, min_covered: float = MIN_COVERED) -> Detection:
+    """Count lesions by how much of them is covered.
+
+    A reference lesion is found when predicted lesions together cover at least `min_covered` of
+    its voxels; a predicted lesion is false when it touches no reference lesion.
+
+    Parameters
+    ----------
+    overlaps : Overlaps
+        From `match_instances`.
+    min_covered : float
+        Above 0, at most 1.
+
+    Returns
+    -------
+    Detection
+
+    Examples
+    --------
+    >>> from bids_app.evaluation.matching import match_instances
+    >>> pair = match_instances(np.array([1] * 20 + [0, 0]), np.array([1] + [0] * 19 + [0, 2]))
+    >>> detect_covered(pair)
+    Detection(true_positives=0, false_negatives=1, false_positives=1)
+    """
+    covered = overlaps.shared.sum(axis=1)
+    enough = (covered > 0) & (covered >= min_covered * overlaps.reference_voxels)
+    found = int(np.count_nonzero(enough))
+    return Detection(
+        true_positives=found,
+        false_negatives=len(covered) - found,
+        false_positives=int(np.count_nonzero(~(overlaps.shared > 0).any(axis=0))),
     )
 
 
@@ -168,7 +204,7 @@ def score_predictions(
     -------
     Scored
     """
-    hits = _hits(overlaps, min_iou)
+    hits = find_hits(overlaps, min_iou)
     chances = np.asarray(probabilities, dtype=float)
     if chances.shape != (hits.shape[1],):
         raise ValueError(f"{hits.shape[1]} predictions need as many probabilities")
@@ -192,5 +228,6 @@ def detect_at(scored: Scored, threshold: float = 0.5) -> Detection:
     )
 
 
-def _hits(overlaps: Overlaps, min_iou: float) -> BoolArray:
+def find_hits(overlaps: Overlaps, min_iou: float = CHALLENGE_IOU) -> BoolArray:
+    """Tell which prediction finds which reference lesion, shape (references, predictions)."""
     return np.asarray((overlaps.shared > 0) & (overlaps.iou >= min_iou))

@@ -77,6 +77,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_train(commands)
     _add_models(commands)
     add_evaluate(commands)
+    _add_templates(commands)
     return parser
 
 
@@ -148,6 +149,23 @@ def _add_models(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     export.add_argument("name", metavar="NAME|DIR")
     export.add_argument("dir", type=Path, metavar="DIR", help="a new folder")
     export.set_defaults(run=_models_export)
+
+
+def _add_templates(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    templates = commands.add_parser("templates", help="list and install templates")
+    actions = templates.add_subparsers(required=True, metavar="ACTION")
+    listing = actions.add_parser("list", help="the templates in the TemplateFlow home")
+    listing.set_defaults(run=_templates_list)
+    install = actions.add_parser(
+        "install",
+        help="put a template into the TemplateFlow home",
+        description="Put a template into the TemplateFlow home (TEMPLATEFLOW_HOME). PAM50 comes "
+        "with the Spinal Cord Toolbox, in its folder data/PAM50.",
+    )
+    install.add_argument("name", metavar="NAME", help="PAM50")
+    install.add_argument("source", type=Path, metavar="SOURCE", help="a folder, or a zip of it")
+    install.add_argument("--replace", action="store_true", help="a template of the same name")
+    install.set_defaults(run=_templates_install)
 
 
 def _add_manifest(group: argparse._ArgumentGroup) -> None:
@@ -247,6 +265,18 @@ def _models_export(namespace: argparse.Namespace) -> int:
     from bids_app.models_command import export
 
     return export(namespace.name, namespace.dir)
+
+
+def _templates_list(_: argparse.Namespace) -> int:
+    from bids_app.templates_command import list_templates
+
+    return list_templates()
+
+
+def _templates_install(namespace: argparse.Namespace) -> int:
+    from bids_app.templates_command import install_template
+
+    return install_template(namespace.name, namespace.source, namespace.replace)
 
 
 if __name__ == "__main__":

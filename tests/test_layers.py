@@ -22,6 +22,7 @@ DOORS = {
     "nnunetv2": {"segmentation", "training"},
     "SimpleITK": {"imaging"},
     "pandas": {"cohort"},
+    "templateflow": {"dataset.templates"},
 }
 FILES = sorted(PACKAGE.rglob("*.py"))
 

@@ -38,8 +38,13 @@ class Limits:
     small_bytes: int = 2**20
 
 
-def unpack(path: Path, folder: Path, limits: Limits | None = None) -> int:
-    """Unpack the files of a model from a zip.
+def unpack(
+    path: Path,
+    folder: Path,
+    limits: Limits | None = None,
+    wanted: re.Pattern[str] = WANTED,
+) -> int:
+    """Unpack the wanted files, by default those of a model, from a zip.
 
     Parameters
     ----------
@@ -47,6 +52,8 @@ def unpack(path: Path, folder: Path, limits: Limits | None = None) -> int:
     folder : Path
         New; the zip's own folders are kept below it.
     limits : Limits, optional
+    wanted : pattern
+        Of the names, without folders, of the files that are taken out.
 
     Returns
     -------
@@ -65,7 +72,7 @@ def unpack(path: Path, folder: Path, limits: Limits | None = None) -> int:
             entries = archive.infolist()
             check_entries(entries, path.name, limits)
             for entry in entries:
-                if not entry.is_dir() and WANTED.fullmatch(PurePosixPath(entry.filename).name):
+                if not entry.is_dir() and wanted.fullmatch(PurePosixPath(entry.filename).name):
                     _take(archive, entry, folder)
                     total += entry.file_size
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:

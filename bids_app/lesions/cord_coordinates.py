@@ -12,6 +12,7 @@ import numpy as np
 from scipy import ndimage
 
 from bids_app.lesions.centerline import Centerline
+from bids_app.lesions.course import Course, course_of
 from bids_app.lesions.place import sections_of
 from bids_app.records import BoolArray, FloatArray
 
@@ -24,9 +25,7 @@ _ROLL_SMOOTHING_MM = 20.0
 _LARGEST_ROLL_RAD = np.deg2rad(30)
 # A round section says nothing about roll: this share of it pulls towards the patient's axes.
 _ROUNDNESS_WEIGHT = 0.03
-# The cord goes straight on beyond its ends, so that every point has a place.
-_BEYOND_MM = 50.0
-_STEPS = 8
+_STATION_MM = 1.0
 
 
 @dataclass(frozen=True)
@@ -36,7 +35,7 @@ class CordPlaces:
     Attributes
     ----------
     arc_mm : ndarray
-        Length of the centreline from its lowest slice; negative below it.
+        Length along the cord's `Course`: 0 at its lowest slice.
     angle_rad : ndarray
         Direction in the section: 0 is the cord's right, pi/2 its anterior.
     radius : ndarray
@@ -50,136 +49,115 @@ class CordPlaces:
 
 @dataclass(frozen=True)
 class CordCoordinates:
-    """A cord as a bent tube: stations from its lowest slice to its highest.
+    """A cord as a bent tube, known at stations from its lowest slice to its highest.
 
     Attributes
     ----------
-    arc_mm : ndarray of shape (n,)
-        Length of the centreline up to each station, rising from 0.
-    centers_mm : ndarray of shape (n, 3)
-        Points of the centreline, RAS+.
-    tangents, right : ndarray of shape (n, 3)
-        Unit vectors: along the cord towards superior, and in the section towards the cord's
-        own right.
+    course : Course
+        Its centreline as a curve.
+    station_mm : ndarray of shape (n,)
+        Lengths along `course` at which the section is known, rising from 0.
+    right : ndarray of shape (n, 3)
+        Unit vectors in the section towards the cord's own right.
     radius_mm : ndarray of shape (n, angles)
         Distance from the centreline to the surface, evenly over the full turn from `right`
         through anterior.
     """
 
-    arc_mm: FloatArray
-    centers_mm: FloatArray
-    tangents: FloatArray
+    course: Course
+    station_mm: FloatArray
     right: FloatArray
     radius_mm: FloatArray
 
     def locate(self, points_mm: FloatArray) -> CordPlaces:
         """Give the cord coordinates of world points of shape (n, 3).
 
-        A point belongs to the section that is perpendicular to the centreline and holds it.
+        A point belongs to the section that is perpendicular to the centreline at its foot.
         """
-        points = np.asarray(points_mm, dtype=float)
-        arc = self._start(points)
-        for _ in range(_STEPS):
-            center, tangent, _ = self._frame(arc)
-            arc = arc + np.sum((points - center) * tangent, axis=1)
-            arc = np.clip(arc, -_BEYOND_MM, self.arc_mm[-1] + _BEYOND_MM)
-        center, tangent, right = self._frame(arc)
-        offset = points - center
-        across = np.sum(offset * right, axis=1)
-        ahead = np.sum(offset * np.cross(tangent, right), axis=1)
+        arc = self.course.arc_at(points_mm)
+        center, right, anterior = self._frame(arc)
+        offset = points_mm - center
+        across, ahead = np.sum(offset * right, axis=1), np.sum(offset * anterior, axis=1)
         angle = np.arctan2(ahead, across)
         return CordPlaces(arc, angle, np.hypot(across, ahead) / self._surface(arc, angle))
 
     def points(self, places: CordPlaces) -> FloatArray:
         """Give the world points of cord coordinates, shape (n, 3): `locate` undone."""
-        center, tangent, right = self._frame(places.arc_mm)
+        center, right, anterior = self._frame(places.arc_mm)
         distance = places.radius * self._surface(places.arc_mm, places.angle_rad)
         across = (distance * np.cos(places.angle_rad))[:, None] * right
-        ahead = (distance * np.sin(places.angle_rad))[:, None] * np.cross(tangent, right)
+        ahead = (distance * np.sin(places.angle_rad))[:, None] * anterior
         return np.asarray(center + across + ahead)
 
-    def _start(self, points: FloatArray) -> FloatArray:
-        """Guess the arc from the height between the cord's two ends."""
-        chord = self.centers_mm[-1] - self.centers_mm[0]
-        chord = chord / np.linalg.norm(chord)
-        heights = np.maximum.accumulate((self.centers_mm - self.centers_mm[0]) @ chord)
-        return np.interp((points - self.centers_mm[0]) @ chord, heights, self.arc_mm)
-
     def _frame(self, arc: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
-        """Interpolate centre, tangent and right; beyond the ends the cord goes straight on."""
-        center = _interpolate(arc, self.arc_mm, self.centers_mm)
-        tangent = _unit(_interpolate(arc, self.arc_mm, self.tangents))
-        right = _interpolate(arc, self.arc_mm, self.right)
-        right = _unit(right - np.sum(right * tangent, axis=1, keepdims=True) * tangent)
-        beyond = np.minimum(arc, 0) + np.maximum(arc - self.arc_mm[-1], 0)
-        return center + beyond[:, None] * tangent, tangent, right
+        """Give centre, right and anterior at lengths along the cord, each of shape (n, 3)."""
+        tangent = _interpolate(arc, self.course.arc_mm, self.course.tangents)
+        right, anterior = _across(tangent, _interpolate(arc, self.station_mm, self.right))
+        return self.course.points_at(arc), right, anterior
 
     def _surface(self, arc: FloatArray, angle: FloatArray) -> FloatArray:
-        station = np.interp(arc, self.arc_mm, np.arange(len(self.arc_mm)))
+        station = np.interp(arc, self.station_mm, np.arange(len(self.station_mm)))
         turn = np.mod(angle / (2 * np.pi), 1) * self.radius_mm.shape[1]
-        closed = np.concatenate([self.radius_mm, self.radius_mm[:, :1]], axis=1)
-        return np.asarray(ndimage.map_coordinates(closed, [station, turn], order=1, mode="nearest"))
+        return _bilinear(self.radius_mm, station, turn)
 
 
 def cord_coordinates(cord: BoolArray, line: Centerline) -> CordCoordinates:
     """Fit coordinates to a cord.
 
     In planes across the centreline the surface is found along rays (where the mask, linearly
-    interpolated, falls to a half) and smoothed by about a voxel. Right and anterior are the
-    patient's, projected into the section and turned about the cord by its roll: the direction
-    in which the section is widest, from its second moments over some 20 mm of cord, at most
-    30 degrees.
+    interpolated, falls to a half for the last time) and smoothed by about a voxel. Right and
+    anterior are the patient's, projected into the section and turned about the cord by its
+    roll: the direction in which the section is widest, from its second moments over some 20 mm
+    of cord, at most 30 degrees.
 
     Parameters
     ----------
     cord : ndarray of bool, shape (i, j, k)
     line : Centerline
-        Of `cord`, with a direction: at least two slices.
+        Of `cord`.
 
     Returns
     -------
     CordCoordinates
-        With one station for each of ``line.slices``, the lowest first.
 
     Raises
     ------
     ValueError
-        The centreline has no direction.
+        The centreline has no direction: cord in fewer than two slices.
     """
-    if len(line.slices) < 2:
+    course = course_of(line)
+    if course is None:
         raise ValueError("A cord in fewer than two slices has no coordinates.")
-    heights = line.points_mm @ line.frame.normal
-    order = np.argsort(heights)
-    centers, tangents = line.points_mm[order], _unit(line.slopes[order])
-    steps = np.linalg.norm(np.diff(centers, axis=0), axis=1)
-    arc = np.concatenate([[0.0], np.cumsum(steps)])
+    count = max(2, int(np.ceil(course.length_mm / _STATION_MM)) + 1)
+    station = np.linspace(0, course.length_mm, count)
+    tangents = _interpolate(station, course.arc_mm, course.tangents)
     ahead = np.broadcast_to(line.frame.anterior, tangents.shape)
-    ahead = _unit(ahead - np.sum(ahead * tangents, axis=1, keepdims=True) * tangents)
-    right = np.cross(ahead, tangents)
+    right, anterior = _across(tangents, np.cross(ahead, tangents))
     reach = 1.5 * float(np.nanmax(sections_of(cord, line).half_width_mm)) + 2.0
-    radius = _rays(cord, line, (centers, tangents, right), reach)
-    radius = _smooth(radius, float(np.median(steps)))
-    roll = _roll_rad(radius, arc)
-    turned = np.cos(roll)[:, None] * right + np.sin(roll)[:, None] * np.cross(tangents, right)
-    return CordCoordinates(arc, centers, tangents, turned, _turned(radius, roll))
+    radius = _rays(cord, line, course.points_at(station), (right, anterior), reach)
+    radius = _smooth(radius, station[1] - station[0])
+    roll = _roll_rad(radius, station)
+    turned = np.cos(roll)[:, None] * right + np.sin(roll)[:, None] * anterior
+    turn = np.arange(_ANGLES) + (roll * _ANGLES / (2 * np.pi))[:, None]
+    rows = np.broadcast_to(np.arange(count)[:, None], turn.shape)
+    return CordCoordinates(course, station, turned, _bilinear(radius, rows, turn % _ANGLES))
 
 
 def _rays(
     cord: BoolArray,
     line: Centerline,
-    frames: tuple[FloatArray, FloatArray, FloatArray],
+    centers: FloatArray,
+    axes: tuple[FloatArray, FloatArray],
     reach_mm: float,
 ) -> FloatArray:
     """Measure from each centre to the surface, shape (stations, angles)."""
-    centers, tangents, right = frames
+    right, anterior = axes
     step = min(line.frame.spacing_mm) / 2
     distances = np.arange(0, reach_mm + step, step)
-    angles = 2 * np.pi * np.arange(_ANGLES) / _ANGLES
-    anterior = np.cross(tangents, right)
     to_index = np.linalg.inv(line.frame.affine)
     radius = np.empty((len(centers), _ANGLES))
     soft = cord.astype(np.float32)
-    for number, angle in enumerate(angles):
+    for number, angle in enumerate(2 * np.pi * np.arange(_ANGLES) / _ANGLES):
         direction = np.cos(angle) * right + np.sin(angle) * anterior
         points = centers[:, None] + distances[:, None] * direction[:, None]
         index = points @ to_index[:3, :3].T + to_index[:3, 3]
@@ -222,13 +200,17 @@ def _roll_rad(radius: FloatArray, arc: FloatArray) -> FloatArray:
     return np.clip(roll, -_LARGEST_ROLL_RAD, _LARGEST_ROLL_RAD)
 
 
-def _turned(radius: FloatArray, roll_rad: FloatArray) -> FloatArray:
-    """Count the angles of each row from its roll."""
-    count = radius.shape[1]
-    column = (np.arange(count) + (roll_rad * count / (2 * np.pi))[:, None]) % count
+def _bilinear(radius: FloatArray, station: FloatArray, turn: FloatArray) -> FloatArray:
+    """Interpolate over stations and the closed turn; beyond the ends the last one holds."""
     closed = np.concatenate([radius, radius[:, :1]], axis=1)
-    row = np.broadcast_to(np.arange(len(radius))[:, None], column.shape)
-    return np.asarray(ndimage.map_coordinates(closed, [row, column], order=1, mode="nearest"))
+    return np.asarray(ndimage.map_coordinates(closed, [station, turn], order=1, mode="nearest"))
+
+
+def _across(tangents: FloatArray, right: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Make unit vectors across the cord of directions that are nearly so."""
+    up = _unit(tangents)
+    sideways = _unit(right - np.sum(right * up, axis=1, keepdims=True) * up)
+    return sideways, np.cross(up, sideways)
 
 
 def _interpolate(at: FloatArray, where: FloatArray, values: FloatArray) -> FloatArray:

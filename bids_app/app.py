@@ -100,7 +100,12 @@ def run_participant(options: Options) -> int:
                 "are n/a.",
                 *(labelled, len(plan.jobs)),
             )
-        worker = Worker(options, plan.preset, plan.manifest)
+        if labelled and plan.template is None:
+            log.info(
+                "No template is installed (cordlesion templates install PAM50 SOURCE): tissue "
+                "fractions are n/a."
+            )
+        worker = Worker(options, plan.preset, plan.manifest, plan.template)
         total = len(plan.jobs) + len(plan.unusable)
         if not (options.stop_on_first_crash and plan.unusable):
             for outcome in run_jobs(plan.jobs, worker, options.stop_on_first_crash):

@@ -202,11 +202,11 @@ def _refuse_what_is_not_there(options: Options) -> None:
     """Say so, rather than ignore an option that this version cannot honour."""
     from bids_app.errors import MissingResource
 
-    spaces = [space for space in options.output_spaces if space != options.reference]
+    spaces = [s for s in options.output_spaces if s not in (options.reference, "PAM50")]
     if spaces:
         raise MissingResource(
-            f"--output-spaces {' '.join(spaces)}: no such template is installed; "
-            f"leave the option out to get results on the {options.reference}'s own grid."
+            f"--output-spaces {' '.join(spaces)}: there is no such template; PAM50 is known, and "
+            f"{options.reference} for results on its own grid, which are always written."
         )
 
 

@@ -5,20 +5,29 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from bids_app.cohort.aggregate import CohortTables, aggregate
 from bids_app.dataset.atomic import write_json, write_tsv
-from bids_app.dataset.derivatives import output_paths
+from bids_app.dataset.derivatives import output_paths, region_paths, template_paths
 from bids_app.dataset.discover import discover
 from bids_app.dataset.folders import list_sessions
 from bids_app.dataset.given import find_given
 from bids_app.dataset.participants import read_participants
 from bids_app.dataset.rootfiles import write_root_files
 from bids_app.dataset.select import select
-from bids_app.errors import CordLesionError, NoCordFound
+from bids_app.dataset.templates import (
+    PAM50,
+    RESOLUTION,
+    TemplateFiles,
+    find_template,
+    templates_home,
+)
+from bids_app.errors import CordLesionError, MissingResource, NoCordFound
+from bids_app.frequency import write_frequency_maps
 from bids_app.given import UNKNOWN, Known, add_levels, as_given
 from bids_app.imaging.grids import resample_to, to_canonical
 from bids_app.imaging.registration import register
@@ -57,12 +66,15 @@ class Plan:
     preset : Preset
     manifest : Manifest
         Of the model.
+    template : TemplateFiles or None
+        PAM50, when there are disc labels that lead to it.
     """
 
     jobs: tuple[Job, ...]
     unusable: tuple[tuple[Session, CordLesionError], ...]
     preset: Preset
     manifest: Manifest
+    template: TemplateFiles | None = None
 
 
 def plan(options: Options) -> Plan:
@@ -83,7 +95,34 @@ def plan(options: Options) -> Plan:
         jobs.append(
             Job(session, choice.reference, choice.second, outputs, choice.set_aside, *given)
         )
-    return Plan(tuple(jobs), tuple(unusable), preset, manifest)
+    template = _template(options, any(job.discs for job in jobs))
+    jobs = [_in_template(job, options, template) for job in jobs]
+    return Plan(tuple(jobs), tuple(unusable), preset, manifest, template)
+
+
+def _template(options: Options, labelled: bool) -> TemplateFiles | None:
+    """Find PAM50: it must be there when it is asked for, and may be when there are levels."""
+    wanted = PAM50 in options.output_spaces
+    if not wanted and not labelled:
+        return None
+    try:
+        return find_template(templates_home(os.environ), PAM50)
+    except MissingResource:
+        if wanted:
+            raise
+        return None
+
+
+def _in_template(job: Job, options: Options, template: TemplateFiles | None) -> Job:
+    """Add what a session with disc labels gives in a template's space."""
+    if template is None or job.discs is None:
+        return job
+    more: dict[str, Path] = {}
+    if PAM50 in options.output_spaces:
+        more |= template_paths(options.out_dir, job.session, job.reference, PAM50, RESOLUTION)
+    if template.regions:
+        more |= region_paths(options.out_dir, job.session, job.reference)
+    return replace(job, outputs={**job.outputs, **more})
 
 
 def find_lesions(
@@ -207,7 +246,8 @@ def summarise(options: Options) -> CohortTables:
         write_tsv(path, list(frame.columns), _rows(frame))
         write_json(path.with_suffix(".json"), tables.dictionaries[name])
     write_cohort_report(options.out_dir, _rows(tables.sessions), _rows(tables.lesions))
-    return tables
+    remarks = write_frequency_maps(options.out_dir, tables.sessions, PAM50)
+    return replace(tables, remarks=(*tables.remarks, *remarks))
 
 
 def _rows(frame: object) -> Sequence[dict[str, object]]:

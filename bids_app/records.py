@@ -240,6 +240,10 @@ class Lesion:
     level_from: str | None = None
     level_to: str | None = None
     probability: float | None = None
+    white_matter_fraction: float | None = None
+    grey_matter_fraction: float | None = None
+    tract: str | None = None
+    tract_fraction: float | None = None
 
 
 @dataclass(frozen=True)

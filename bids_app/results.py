@@ -30,6 +30,7 @@ from bids_app.records import (
     Segmentation,
     Volume,
 )
+from bids_app.template_space import InTemplate, write_in_template
 
 # Room round the cord that reports show.
 _SHOWN_MARGIN_MM = 20.0
@@ -71,6 +72,7 @@ class SessionResult:
     warnings: tuple[str, ...]
     vertebrae: Vertebrae | None = None
     expected: Expected | None = None
+    in_template: InTemplate | None = None
 
 
 def write_session(
@@ -99,6 +101,9 @@ def write_session(
     if result.vertebrae is not None:
         images["vertebrae"] = (result.vertebrae.labels, np.uint8)
         _write_levels(job, result.vertebrae, provenance)
+    if result.in_template is not None:
+        sources = {"Sources": _sources(job, provenance)}
+        write_in_template(job, result.in_template, _common(job, provenance) | sources)
     second = result.prepared.channels[1] if len(result.prepared.channels) > 1 else None
     if second is not None and "second_preproc" in job.outputs:
         images["second_preproc"] = (second.data, np.float32)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import shlex
 import sys
+from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,7 @@ from bids_app.dataset.derivatives import (
     report_path,
     sidecar_path,
 )
+from bids_app.dataset.templates import TemplateFiles
 from bids_app.given import read_known
 from bids_app.imaging.grids import to_canonical
 from bids_app.imaging.volumes import read_volume
@@ -24,10 +26,12 @@ from bids_app.options import Options
 from bids_app.pipeline import find_lesions
 from bids_app.records import Job, Outcome
 from bids_app.reporting import write_report
-from bids_app.results import Provenance, write_session
+from bids_app.results import Provenance, SessionResult, write_session
 from bids_app.segmentation.manifest import Manifest, find_model, read_manifest
+from bids_app.template_space import carry, load_template, with_tissue
 
 if TYPE_CHECKING:
+    from bids_app.lesions.atlas import TemplateCord
     from bids_app.segmentation.weights import Model
 
 log = logging.getLogger("bids_app")
@@ -36,8 +40,15 @@ log = logging.getLogger("bids_app")
 class Worker:
     """Process sessions one after the other; the model is loaded at the first that needs it."""
 
-    def __init__(self, options: Options, preset: Preset, manifest: Manifest) -> None:
+    def __init__(
+        self,
+        options: Options,
+        preset: Preset,
+        manifest: Manifest,
+        template: TemplateFiles | None = None,
+    ) -> None:
         self.options, self.preset, self.manifest = options, preset, manifest
+        self.template_files = template
 
     def __call__(self, job: Job) -> Outcome:
         """Process one session, or find that its results are up to date."""
@@ -52,6 +63,7 @@ class Worker:
         second = to_canonical(read_volume(job.second.path)) if job.second else None
         known = read_known(job, original)
         result = find_lesions(original, second, self.model, self.preset, self.cord_model, known)
+        result = self._in_template(result)
         write_session(job, result, self._provenance(), inputs_hash)
         warnings = (*result.warnings, *_report(job))
         return Outcome(job.session.identifier, "done", len(result.lesions), warnings=warnings)
@@ -65,6 +77,25 @@ class Worker:
     def cord_model(self) -> Model:
         """The model that finds the cord: the box's where the chosen one does not."""
         return self._load(None) if self.manifest.needs_cord_model else self.model
+
+    @cached_property
+    def template(self) -> TemplateCord | None:
+        """The template, loaded once."""
+        return load_template(self.template_files) if self.template_files else None
+
+    @cached_property
+    def template_hash(self) -> str | None:
+        """What the template's files hash to."""
+        return fingerprint(self.template_files.paths, {}) if self.template_files else None
+
+    def _in_template(self, result: SessionResult) -> SessionResult:
+        """Carry the lesions to the template, where there are levels and a template."""
+        if result.vertebrae is None or self.template is None:
+            return result
+        affine = to_canonical(result.original).affine
+        carried = carry(result.findings, affine, result.vertebrae.axis, self.template)
+        lesions = with_tissue(result.lesions, carried.tissues)
+        return replace(result, lesions=lesions, in_template=carried)
 
     def _load(self, name: str | None) -> Model:
         import torch
@@ -84,6 +115,8 @@ class Worker:
             "device": self.options.device,
             "contrasts": [job.reference.contrast, job.second.contrast if job.second else None],
             "given": [bool(job.cord), bool(job.discs)],
+            "template": self.template_hash if job.discs else None,
+            "outputs": sorted(job.outputs),
         }
 
     def _provenance(self) -> Provenance:

@@ -78,6 +78,32 @@ def output_paths(
     return paths
 
 
+def template_paths(
+    out_dir: Path, session: Session, reference: Scan, space: str, resolution: str
+) -> dict[str, Path]:
+    """Name a session's masks in the space of a template.
+
+    Returns
+    -------
+    dict of str to Path
+        ``template_lesion_mask`` and ``template_cord_mask``.
+    """
+    folder = session_folder(out_dir, session) / "anat"
+    entities = {**reference.entities, "space": space, "res": resolution}
+    return {
+        f"template_{label}_mask": folder / build_name({**entities, "label": label}, "mask", IMAGE)
+        for label in ("lesion", "cord")
+    }
+
+
+def region_paths(out_dir: Path, session: Session, reference: Scan) -> dict[str, Path]:
+    """Name the table of atlas regions and its dictionary: ``template_regions[_dictionary]``."""
+    folder = session_folder(out_dir, session) / "anat"
+    entities = {**reference.entities, "seg": "lesions", "desc": "regions"}
+    table = folder / build_name(entities, "dseg", ".tsv")
+    return {"template_regions": table, "template_regions_dictionary": sidecar_path(table)}
+
+
 def session_folder(root: Path, session: Session) -> Path:
     """Give a session's folder, ``sub-01/ses-M0`` or ``sub-01``, below `root`."""
     folder = root / f"sub-{session.subject}"
@@ -217,14 +243,20 @@ def is_up_to_date(job: Job, inputs_hash: str) -> bool:
 def unseal(job: Job) -> None:
     """Remove the seal before a session is done again, so that a half-done one is never taken.
 
-    Vertebral levels of an earlier run with disc labels go too when this one has none.
+    What only an earlier run had goes too: vertebral levels, template space, atlas regions.
     """
     mask = job.outputs["lesion_mask"]
     sidecar_path(mask).unlink(missing_ok=True)
-    if "vertebrae" not in job.outputs:
-        stem = mask.name.removesuffix("_label-lesion_mask" + IMAGE)
-        for extension in (IMAGE, ".tsv", ".json"):
-            mask.with_name(f"{stem}_seg-vertebrae_dseg{extension}").unlink(missing_ok=True)
+    stem = mask.name.removesuffix("_label-lesion_mask" + IMAGE)
+    sometimes = {
+        "vertebrae": "_seg-vertebrae_dseg.*",
+        "template_lesion_mask": "_space-*_res-*_label-*_mask.*",
+        "template_regions": "_seg-lesions_desc-regions_dseg.*",
+    }
+    for key, pattern in sometimes.items():
+        if key not in job.outputs:
+            for path in mask.parent.glob(stem + pattern):
+                path.unlink()
 
 
 def _expected(job: Job) -> Iterable[Path]:

@@ -257,9 +257,10 @@ def read_regions(text: str) -> list[tuple[int, str, str]]:
 
     Examples
     --------
-    >>> read_regions("# ID, name, file\\n4, WM left lateral corticospinal tract, "
-    ...     "PAM50_atlas_04.nii.gz\\n36, CSF contour, PAM50_atlas_36.nii.gz\\n51, white matter, 0:29")
-    [(4, 'WM left lateral corticospinal tract', 'PAM50_atlas_04.nii.gz')]
+    >>> read_regions("8, WM left rubrospinal tract, PAM50_atlas_08.nii.gz")
+    [(8, 'WM left rubrospinal tract', 'PAM50_atlas_08.nii.gz')]
+    >>> read_regions("36, CSF contour, PAM50_atlas_36.nii.gz"), read_regions("51, all, 0:29")
+    ([], [])
     """
     regions = []
     for line in text.splitlines():

@@ -19,6 +19,8 @@ from bids_app.records import BoolArray, FloatArray, IntArray
 
 # Voxel centres on the surface may lie just outside of it; the tissue maps end there.
 _INSIDE = 1.0
+# What the names of white-matter regions begin with in SCT's atlas.
+_WHITE = "WM "
 
 
 @dataclass(frozen=True)
@@ -132,9 +134,18 @@ class Tissue:
     @property
     def tract(self) -> str | None:
         """Name the white-matter tract with the largest share; None without any."""
-        tracts = {name: share for name, share in self.regions.items() if name.startswith("WM ")}
-        best = max(tracts, key=lambda name: tracts[name], default=None)
-        return best if best is not None and tracts[best] > 0 else None
+        best = self._largest()
+        return best.removeprefix(_WHITE) if best else None
+
+    @property
+    def tract_fraction(self) -> float | None:
+        """Give that tract's share."""
+        best = self._largest()
+        return self.regions[best] if best else None
+
+    def _largest(self) -> str | None:
+        tracts = [name for name, share in self.regions.items() if name.startswith(_WHITE) and share]
+        return max(tracts, key=lambda name: self.regions[name], default=None)
 
 
 def template_cord(template: Template) -> TemplateCord:
@@ -177,9 +188,7 @@ def passage(cord: BoolArray, axis: LevelAxis, target: TemplateCord) -> Passage |
     if not len(own_arc) or not len(other_arc):
         return None
     # Levels fall as the arc rises.
-    matched = np.interp(
-        -own_level, -other_level, other_arc, left=float("nan"), right=float("nan")
-    )
+    matched = np.interp(-own_level, -other_level, other_arc, left=float("nan"), right=float("nan"))
     usable = np.isfinite(matched)
     if np.count_nonzero(usable) < 2:
         return None
@@ -187,9 +196,7 @@ def passage(cord: BoolArray, axis: LevelAxis, target: TemplateCord) -> Passage |
     return Passage(coordinates, target, own_arc[usable], matched[usable])
 
 
-def carry_mask(
-    lesion: BoolArray, affine: FloatArray, way: Passage
-) -> tuple[BoolArray, BoolArray]:
+def carry_mask(lesion: BoolArray, affine: FloatArray, way: Passage) -> tuple[BoolArray, BoolArray]:
     """Carry a lesion mask to the template.
 
     Each voxel of the template's cord is looked up in the session (inverse mapping, nearest

@@ -184,6 +184,21 @@ LESION_COLUMNS: tuple[Column, ...] = (
         None,
     ),
     _measure(
+        "white_matter_fraction",
+        "arbitrary",
+        "Share of the lesion that lies in the template's white matter, 0 to 1; n/a without disc "
+        "labels or a template that tells.",
+        4,
+    ),
+    _measure("grey_matter_fraction", "arbitrary", "The same in grey matter: the rest.", 4),
+    _measure(
+        "tract",
+        None,
+        "White-matter tract of the template's atlas that holds the largest share of the lesion.",
+        None,
+    ),
+    _measure("tract_fraction", "arbitrary", "That share, 0 to 1, of white and grey matter.", 4),
+    _measure(
         "mean_probability",
         "arbitrary",
         "Mean lesion probability over the lesion's voxels, 0 to 1.",

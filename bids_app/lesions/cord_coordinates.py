@@ -139,7 +139,7 @@ def cord_coordinates(cord: BoolArray, line: Centerline) -> CordCoordinates:
     roll = _roll_rad(radius, station)
     turned = np.cos(roll)[:, None] * right + np.sin(roll)[:, None] * anterior
     turn = np.arange(_ANGLES) + (roll * _ANGLES / (2 * np.pi))[:, None]
-    rows = np.broadcast_to(np.arange(count)[:, None], turn.shape)
+    rows = np.broadcast_to(np.arange(float(count))[:, None], turn.shape)
     return CordCoordinates(course, station, turned, _bilinear(radius, rows, turn % _ANGLES))
 
 
@@ -197,7 +197,7 @@ def _roll_rad(radius: FloatArray, arc: FloatArray) -> FloatArray:
     # A section that is deeper than wide is no section lying on its side.
     wide = np.maximum(smooth.real, _ROUNDNESS_WEIGHT * (near @ spread))
     roll = np.arctan2(smooth.imag, wide) / 2
-    return np.clip(roll, -_LARGEST_ROLL_RAD, _LARGEST_ROLL_RAD)
+    return np.asarray(np.clip(roll, -_LARGEST_ROLL_RAD, _LARGEST_ROLL_RAD))
 
 
 def _bilinear(radius: FloatArray, station: FloatArray, turn: FloatArray) -> FloatArray:

@@ -102,7 +102,7 @@ def run_participant(options: Options) -> int:
             )
         if labelled and plan.template is None:
             log.info(
-                "No template is installed (cordlesion templates install PAM50 SOURCE): tissue "
+                "No usable template is installed (cordlesion templates install PAM50 SOURCE): tissue "
                 "fractions are n/a."
             )
         worker = Worker(options, plan.preset, plan.manifest, plan.template)

@@ -102,8 +102,8 @@ def run_participant(options: Options) -> int:
             )
         if labelled and plan.template is None:
             log.info(
-                "No usable template is installed (cordlesion templates install PAM50 SOURCE): tissue "
-                "fractions are n/a."
+                "No usable template (cordlesion templates install PAM50 SOURCE): tissue fractions "
+                "are n/a."
             )
         worker = Worker(options, plan.preset, plan.manifest, plan.template)
         total = len(plan.jobs) + len(plan.unusable)

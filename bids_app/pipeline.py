@@ -15,9 +15,10 @@ from bids_app.dataset.derivatives import output_paths
 from bids_app.dataset.discover import discover
 from bids_app.dataset.folders import list_sessions
 from bids_app.dataset.given import find_given
-from bids_app.dataset.participants import read_participants
+from bids_app.dataset.participants import check_columns, read_participants
 from bids_app.dataset.rootfiles import write_root_files
 from bids_app.dataset.select import select
+from bids_app.dataset.times import read_years
 from bids_app.errors import CordLesionError, NoCordFound
 from bids_app.given import UNKNOWN, Known, add_levels, as_given
 from bids_app.imaging.grids import resample_to, to_canonical
@@ -196,12 +197,22 @@ def summarise(options: Options) -> CohortTables:
             options.bids_dir, options.participant_labels, options.session_labels
         )
     ]
-    tables = aggregate(options.out_dir, known, read_participants(options.bids_dir))
+    column = options.group_column
+    check_columns(options.bids_dir, [*([column] if column else []), *options.covariates])
+    tables = aggregate(
+        options.out_dir,
+        known,
+        read_participants(options.bids_dir),
+        column or "group",
+        options.covariates,
+        read_years(options.bids_dir, known),
+    )
     set_up(options)
     for name, frame in (
         ("sessions", tables.sessions),
         ("lesions", tables.lesions),
         ("summary", tables.summary),
+        ("statistics", tables.statistics),
     ):
         path = options.out_dir / f"group_{name}.tsv"
         write_tsv(path, list(frame.columns), _rows(frame))

@@ -125,10 +125,10 @@ def _yearly_row(group: Sample, template: Comparison, family: str) -> Comparison:
     row = replace(describe_pair(group, empty, template), group_b=None, n_b=None)
     if len(group.values) < FEWEST:
         return row.noted(_FEW)
-    return row.tested(_mean_tested(group.values), family)
+    return row.tested(mean_tested(group.values), family)
 
 
-def _mean_tested(values: FloatArray) -> Tested:
+def mean_tested(values: FloatArray) -> Tested:
     """Test a mean against zero by Student's t; its interval is the cohort's bootstrap."""
     low, high = bootstrap_mean_interval(values, np.arange(len(values)))
     mean, name = float(values.mean()), "one-sample t"

@@ -89,19 +89,13 @@ def holm(rows: Iterable[Comparison]) -> list[Comparison]:
     for index, row in enumerate(result):
         if row.family is not None:
             families.setdefault(row.family, []).append(index)
-    if not families:
-        return result
-    from statsmodels.stats.multitest import multipletests
-
     for family, members in families.items():
-        corrected = multipletests([result[i].p for i in members], method="holm")[1]
-        plural = "s" if len(members) > 1 else ""
-        for index, p in zip(members, corrected, strict=True):
-            result[index] = replace(
-                result[index],
-                p_holm=_digits(float(p)),
-                family=f"{family} ({len(members)} test{plural})",
-            )
+        number = len(members)
+        named = f"{family} ({number} test{'s' if number > 1 else ''})"
+        p_holm = 0.0
+        for rank, index in enumerate(sorted(members, key=lambda i: result[i].p or 0.0)):
+            p_holm = max(p_holm, min(1.0, (number - rank) * (result[index].p or 0.0)))
+            result[index] = replace(result[index], p_holm=_digits(p_holm), family=named)
     return result
 
 

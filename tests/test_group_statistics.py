@@ -62,7 +62,9 @@ def test_the_table_and_its_dictionary(dataset: Path) -> None:
     assert set(table["comparison"]) == set(described["comparison"]["Levels"])
     assert set(table["effect_name"].dropna()) <= set(described["effect_name"]["Levels"])
     yearly = table[(table["comparison"] == "annualised change") & (table["group_a"] == "all")]
-    assert yearly.set_index("measure")["effect"]["lesion_count"] == pytest.approx(365.25 / 365, rel=1e-5)
+    assert yearly.set_index("measure")["effect"]["lesion_count"] == pytest.approx(
+        365.25 / 365, rel=1e-5
+    )
 
 
 def test_another_column(dataset: Path) -> None:

@@ -78,34 +78,40 @@ def fit_rates(
     ------
     NotEstimableError
     """
-    from statsmodels.discrete.discrete_model import NegativeBinomial, Poisson
-
     freedom = _check(design, owners)
     if not counts.any():
         raise NotEstimableError("all counts are zero")
-    chosen: dict[str, Any] = {} if owners is None else _clustered(owners)
-    settings = {"disp": 0, "maxiter": _ITERATIONS, **chosen}
+    errors = {} if owners is None else {"cov_type": "cluster", "cov_kwds": {"groups": owners}}
     with warnings.catch_warnings():  # what they would say is checked below
         warnings.simplefilter("ignore")
         try:
-            fit = Poisson(counts, design, offset=offset).fit(method="newton", **settings)
-            name, note = "Poisson regression", "no overdispersion"
-            mean = np.asarray(fit.predict())
-            # The slope of the log-likelihood in alpha at 0.
-            if np.sum((counts - mean) ** 2 - counts) > 0:
-                moments = np.sum((counts - mean) ** 2 - mean) / np.sum(mean**2)
-                start = np.append(fit.params, max(float(moments), 0.01))
-                model = NegativeBinomial(counts, design, offset=offset)
-                fit = model.fit(start_params=start, method="bfgs", **settings)
-                name = "negative-binomial regression"
-                note = f"dispersion {fit.params[-1]:.3g}"
+            name, fit = _likeliest(counts, design, offset, errors)
             covariance = np.asarray(fit.cov_params(), dtype=float)
         except (np.linalg.LinAlgError, ValueError, FloatingPointError):
             raise NotEstimableError(f"the {_NB} did not converge") from None
     if not fit.mle_retvals["converged"]:
         raise NotEstimableError(f"the {name} did not converge")
     k = design.shape[1]
+    note = f"dispersion {fit.params[-1]:.3g}" if name == _NB else "no overdispersion"
     return _checked(Fit(f"{name}, t", fit.params[:k], covariance[:k, :k], freedom, note))
+
+
+def _likeliest(
+    counts: FloatArray, design: FloatArray, offset: FloatArray | None, errors: dict[str, Any]
+) -> tuple[str, Any]:
+    """Fit Poisson's regression, and with overdispersion the negative-binomial one from there."""
+    from statsmodels.discrete.discrete_model import NegativeBinomial, Poisson
+
+    settings = {"disp": 0, "maxiter": _ITERATIONS, **errors}
+    fit = Poisson(counts, design, offset=offset).fit(method="newton", **settings)
+    mean = np.asarray(fit.predict())
+    # The sign of the slope of the log-likelihood in alpha at 0.
+    if np.sum((counts - mean) ** 2 - counts) <= 0:
+        return "Poisson regression", fit
+    moments = float(np.sum((counts - mean) ** 2 - mean) / np.sum(mean**2))
+    start = np.append(fit.params, max(moments, 0.01))
+    model = NegativeBinomial(counts, design, offset=offset)
+    return _NB, model.fit(start_params=start, method="bfgs", **settings)
 
 
 _NB = "negative-binomial regression"
@@ -159,10 +165,6 @@ def contrast(fit: Fit, a: int, b: int, ratio: bool, effect_name: str) -> Tested:
         float(high),
         fit.note,
     )
-
-
-def _clustered(owners: FloatArray) -> dict[str, Any]:
-    return {"cov_type": "cluster", "cov_kwds": {"groups": owners}}
 
 
 def _check(design: FloatArray, owners: FloatArray | None) -> float:

@@ -82,10 +82,13 @@ def fit_rates(
     if not counts.any():
         raise NotEstimableError("all counts are zero")
     errors = {} if owners is None else {"cov_type": "cluster", "cov_kwds": {"groups": owners}}
+    # Importing statsmodels switches its warnings on again, so it comes before silencing them.
+    from statsmodels.discrete import discrete_model
+
     with warnings.catch_warnings():  # what they would say is checked below
         warnings.simplefilter("ignore")
         try:
-            name, fit = _likeliest(counts, design, offset, errors)
+            name, fit = _likeliest(discrete_model, counts, design, offset, errors)
             covariance = np.asarray(fit.cov_params(), dtype=float)
         except (np.linalg.LinAlgError, ValueError, FloatingPointError):
             raise NotEstimableError(f"the {_NB} did not converge") from None
@@ -97,20 +100,22 @@ def fit_rates(
 
 
 def _likeliest(
-    counts: FloatArray, design: FloatArray, offset: FloatArray | None, errors: dict[str, Any]
+    models: Any,
+    counts: FloatArray,
+    design: FloatArray,
+    offset: FloatArray | None,
+    errors: dict[str, Any],
 ) -> tuple[str, Any]:
     """Fit Poisson's regression, and with overdispersion the negative-binomial one from there."""
-    from statsmodels.discrete.discrete_model import NegativeBinomial, Poisson
-
     settings = {"disp": 0, "maxiter": _ITERATIONS, **errors}
-    fit = Poisson(counts, design, offset=offset).fit(method="newton", **settings)
+    fit = models.Poisson(counts, design, offset=offset).fit(method="newton", **settings)
     mean = np.asarray(fit.predict())
     # The sign of the slope of the log-likelihood in alpha at 0.
     if np.sum((counts - mean) ** 2 - counts) <= 0:
         return "Poisson regression", fit
     moments = float(np.sum((counts - mean) ** 2 - mean) / np.sum(mean**2))
     start = np.append(fit.params, max(moments, 0.01))
-    model = NegativeBinomial(counts, design, offset=offset)
+    model = models.NegativeBinomial(counts, design, offset=offset)
     return _NB, model.fit(start_params=start, method="bfgs", **settings)
 
 

@@ -26,6 +26,7 @@ def add_app_arguments(parser: argparse.ArgumentParser) -> None:
     _add_selection(parser.add_argument_group("selection"))
     _add_processing(parser.add_argument_group("processing"))
     _add_resources(parser.add_argument_group("resources"))
+    _add_cohort(parser.add_argument_group("cohort (group level)"))
     _add_conduct(parser.add_argument_group("conduct of the run"))
 
 
@@ -125,6 +126,21 @@ def _add_resources(group: argparse._ArgumentGroup) -> None:
         type=Path,
         metavar="DIR",
         help="for temporary files; never inside BIDS_DIR",
+    )
+
+
+def _add_cohort(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--group-column",
+        metavar="NAME",
+        help="column of participants.tsv whose groups are compared (default: group, if there)",
+    )
+    group.add_argument(
+        "--covariates",
+        nargs="+",
+        action="extend",
+        metavar="NAME",
+        help="columns of participants.tsv that group differences are adjusted for",
     )
 
 

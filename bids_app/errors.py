@@ -23,6 +23,10 @@ class UnknownLabel(UsageError):
     """A participant or session label that the dataset does not have."""
 
 
+class UnknownColumn(UsageError):
+    """A column that participants.tsv does not have."""
+
+
 class NoUsableData(CordLesionError):
     """The selection holds nothing that could be processed."""
 

@@ -61,6 +61,10 @@ class Options:
         What the run may use.
     work_dir, bids_database_dir : Path or None
     skip_bids_validation, dry_run, force, reports_only, stop_on_first_crash : bool
+    group_column : str or None
+        Column of participants.tsv that splits the cohort; None for ``group``, if there.
+    covariates : tuple of str
+        Columns of participants.tsv that group differences are adjusted for.
     verbosity : int
         How often ``-v`` was given.
     """
@@ -87,6 +91,8 @@ class Options:
     force: bool = False
     reports_only: bool = False
     stop_on_first_crash: bool = False
+    group_column: str | None = None
+    covariates: tuple[str, ...] = ()
     verbosity: int = 0
 
 
@@ -137,6 +143,8 @@ def options_from_arguments(
         force=namespace.force,
         reports_only=namespace.reports_only,
         stop_on_first_crash=namespace.stop_on_first_crash,
+        group_column=namespace.group_column,
+        covariates=_covariates(namespace.covariates, namespace.group_column),
         verbosity=namespace.verbosity,
     )
 
@@ -184,6 +192,15 @@ def _derivatives(items: Iterable[str] | None) -> dict[str, Path]:
         if not result[name].is_dir():
             raise UsageError(f"--derivatives {item}: {result[name]} is not a directory.")
     return result
+
+
+def _covariates(names: Iterable[str] | None, group_column: str | None) -> tuple[str, ...]:
+    if (group_column or "group") in (names or ()):
+        raise UsageError(
+            f"--covariates {group_column or 'group'}: groups cannot be adjusted for themselves; "
+            "leave it out or compare others with --group-column."
+        )
+    return _unique(names or ())
 
 
 def _n_cpus(number: int | None, environ: Mapping[str, str]) -> int:

@@ -16,7 +16,7 @@ from bids_app.dataset.derivatives import output_paths, region_paths, template_pa
 from bids_app.dataset.discover import discover
 from bids_app.dataset.folders import list_sessions
 from bids_app.dataset.given import find_given
-from bids_app.dataset.participants import read_participants
+from bids_app.dataset.participants import check_columns, read_participants
 from bids_app.dataset.rootfiles import write_root_files
 from bids_app.dataset.select import select
 from bids_app.dataset.templates import (
@@ -26,6 +26,7 @@ from bids_app.dataset.templates import (
     find_template,
     templates_home,
 )
+from bids_app.dataset.times import read_years
 from bids_app.errors import CordLesionError, MissingResource, NoCordFound
 from bids_app.frequency import write_frequency_maps
 from bids_app.given import UNKNOWN, Known, add_levels, as_given
@@ -235,17 +236,31 @@ def summarise(options: Options) -> CohortTables:
             options.bids_dir, options.participant_labels, options.session_labels
         )
     ]
-    tables = aggregate(options.out_dir, known, read_participants(options.bids_dir))
+    column = options.group_column
+    check_columns(options.bids_dir, [*([column] if column else []), *options.covariates])
+    tables = aggregate(
+        options.out_dir,
+        known,
+        read_participants(options.bids_dir),
+        column or "group",
+        options.covariates,
+        read_years(options.bids_dir, known),
+    )
     set_up(options)
     for name, frame in (
         ("sessions", tables.sessions),
         ("lesions", tables.lesions),
         ("summary", tables.summary),
+        ("statistics", tables.statistics),
     ):
         path = options.out_dir / f"group_{name}.tsv"
         write_tsv(path, list(frame.columns), _rows(frame))
         write_json(path.with_suffix(".json"), tables.dictionaries[name])
-    write_cohort_report(options.out_dir, _rows(tables.sessions), _rows(tables.lesions))
+    write_cohort_report(
+        options.out_dir,
+        *(_rows(frame) for frame in (tables.sessions, tables.lesions, tables.statistics)),
+        column or "group",
+    )
     remarks = write_frequency_maps(options.out_dir, tables.sessions, PAM50)
     return replace(tables, remarks=(*tables.remarks, *remarks))
 

@@ -133,6 +133,7 @@ def write_cohort_report(
     sessions: Sequence[Mapping[str, Any]],
     lesions: Sequence[Mapping[str, Any]],
     statistics: Sequence[Mapping[str, Any]] = (),
+    group_column: str = "group",
 ) -> Path:
     """Write ``group_report.html`` from the rows of the group tables.
 
@@ -145,7 +146,7 @@ def write_cohort_report(
     names = [identifier(row) for row in sessions]
     reports = {name: f"{name}.html" for name in names if (out_dir / f"{name}.html").exists()}
     page = out_dir / "group_report.html"
-    write_text(page, cohort_page(sessions, lesions, statistics, reports=reports))
+    write_text(page, cohort_page(sessions, lesions, statistics, group_column, reports))
     return page
 
 

@@ -4,7 +4,8 @@ import logging
 
 import pytest
 
-from bids_app.dataset.participants import read_participants
+from bids_app.dataset.participants import check_columns, read_participants
+from bids_app.errors import UnknownColumn
 
 
 @pytest.mark.parametrize(
@@ -43,3 +44,27 @@ def test_a_folder_of_that_name(tmp_path, caplog):
     (tmp_path / "participants.tsv").mkdir()
     assert read_participants(tmp_path) == {}
     assert "cannot be read" in caplog.text
+
+
+def test_columns_that_are_there(tmp_path):
+    (tmp_path / "participants.tsv").write_text("participant_id\tgroup\tage\nsub-01\tn/a\tn/a\n")
+    check_columns(tmp_path, ["group", "age"])
+    check_columns(tmp_path / "nowhere", [])
+
+
+@pytest.mark.parametrize(
+    ("asked", "words"),
+    [
+        (["Age", "sit", "zzz"], ["columns: Age (did you mean age?)", "site?", "zzz", "has group"]),
+        (["participant_id"], ["column: participant_id"]),
+    ],
+)
+def test_columns_that_are_not(tmp_path, asked, words):
+    header = "participant_id\tgroup\tage\tsite"
+    (tmp_path / "participants.tsv").write_text(f"{header}\nsub-01\tms\t3\tx\n")
+    with pytest.raises(UnknownColumn) as error:
+        check_columns(tmp_path, asked)
+    assert error.value.exit_code == 2
+    assert all(word in str(error.value) for word in words)
+    with pytest.raises(UnknownColumn, match="is not there"):
+        check_columns(tmp_path / "nowhere", asked)

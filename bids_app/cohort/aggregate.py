@@ -1,18 +1,20 @@
-"""Aggregate a cohort: from its derivatives to three tables."""
+"""Aggregate a cohort: from its derivatives to its tables."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from bids_app.cohort.comparison import DICTIONARY as STATISTICS_DICTIONARY
+from bids_app.cohort.inference import statistics_table
 from bids_app.cohort.read import Reading, read_cohort
 from bids_app.cohort.session import SessionRecord
 from bids_app.cohort.statistics import SUMMARY_DICTIONARY, summary_table
-from bids_app.cohort.tables import Dictionary, lesions_table, sessions_table
+from bids_app.cohort.tables import Dictionary, lesions_table, participant_column, sessions_table
 
 
 @dataclass(frozen=True)
@@ -21,10 +23,11 @@ class CohortTables:
 
     Attributes
     ----------
-    sessions, lesions, summary : DataFrame
-        One row a session; one row a lesion; one row a measure and part of the cohort.
+    sessions, lesions, summary, statistics : DataFrame
+        One row a session; one row a lesion; one row a measure and part of the cohort; one row
+        a comparison.
     dictionaries : mapping
-        ``sessions``, ``lesions`` and ``summary`` to the description of their columns.
+        Name of each table to the description of its columns.
     remarks : tuple of str
         What could not be read and is no session's fault.
     """
@@ -32,6 +35,7 @@ class CohortTables:
     sessions: pd.DataFrame
     lesions: pd.DataFrame
     summary: pd.DataFrame
+    statistics: pd.DataFrame
     dictionaries: Mapping[str, Dictionary]
     remarks: tuple[str, ...] = ()
 
@@ -41,6 +45,8 @@ def aggregate(
     known_sessions: Iterable[str],
     participants: Mapping[str, Mapping[str, Any]],
     group_column: str = "group",
+    covariates: Sequence[str] = (),
+    years: Mapping[str, float] | None = None,
 ) -> CohortTables:
     """Bring together what the derivatives of all sessions say.
 
@@ -54,13 +60,18 @@ def aggregate(
     participants : mapping
         From participant to the columns of participants.tsv; may be empty.
     group_column : str
-        The one of these columns that splits the summary.
+        The one of these columns that splits the cohort.
+    covariates : sequence of str
+        Those of them that group differences are adjusted for.
+    years : mapping, optional
+        When a session took place, in years, by identifier.
 
     Returns
     -------
     CohortTables
     """
-    return tabulate(read_cohort(out_dir), known_sessions, participants, group_column)
+    reading = read_cohort(out_dir)
+    return tabulate(reading, known_sessions, participants, group_column, covariates, years)
 
 
 def tabulate(
@@ -68,20 +79,26 @@ def tabulate(
     known_sessions: Iterable[str],
     participants: Mapping[str, Mapping[str, Any]],
     group_column: str = "group",
+    covariates: Sequence[str] = (),
+    years: Mapping[str, float] | None = None,
 ) -> CohortTables:
     """Lay out what was read; like `aggregate`, without touching the disk."""
     missing = {name: SessionRecord(name, "missing") for name in known_sessions}
     records = list({**missing, **reading.sessions}.values())
     sessions, session_dictionary = sessions_table(records, participants)
     lesions, lesion_dictionary = lesions_table(records, reading.lesion_dictionary)
+    split_by = participant_column(group_column)
+    adjust_for = [participant_column(name) for name in covariates]
     return CohortTables(
         sessions=sessions,
         lesions=lesions,
-        summary=summary_table(sessions, group_column),
+        summary=summary_table(sessions, split_by),
+        statistics=statistics_table(sessions, split_by, adjust_for, years),
         dictionaries={
             "sessions": session_dictionary,
             "lesions": lesion_dictionary,
             "summary": dict(SUMMARY_DICTIONARY),
+            "statistics": dict(STATISTICS_DICTIONARY),
         },
         remarks=reading.remarks,
     )

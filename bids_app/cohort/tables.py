@@ -100,6 +100,11 @@ def split_identifier(identifier: str) -> tuple[str, str | None]:
     return participant, f"ses-{session}" if session else None
 
 
+def participant_column(name: str) -> str:
+    """Say what a column of participants.tsv is called in the sessions' table."""
+    return f"participants_{name}" if name in _SESSION_COLUMNS else name
+
+
 def sessions_table(
     records: Sequence[SessionRecord], participants: Mapping[str, Mapping[str, Any]]
 ) -> tuple[pd.DataFrame, Dictionary]:
@@ -122,7 +127,7 @@ def sessions_table(
     known = {f"sub-{key.removeprefix('sub-')}": row for key, row in participants.items()}
     extra = list(dict.fromkeys(name for row in known.values() for name in row))
     extra = [name for name in extra if name != "participant_id"]
-    names = {name: f"participants_{name}" if name in _SESSION_COLUMNS else name for name in extra}
+    names = {name: participant_column(name) for name in extra}
     rows = [
         _session_row(record)
         | {names[name]: _given(_participant(record, known).get(name)) for name in extra}

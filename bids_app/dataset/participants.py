@@ -1,19 +1,23 @@
-"""What ``participants.tsv`` says about each subject, read with patience."""
+"""What is known about the participants: the columns of ``participants.tsv``."""
 
 from __future__ import annotations
 
+import difflib
 import logging
+from collections.abc import Iterable
 from pathlib import Path
 
-_MISSING = {"", "n/a", "N/A", "NA", "nan", "NaN"}
+from bids_app.dataset.tsv import read_tsv
+from bids_app.errors import UnknownColumn
+
 _log = logging.getLogger(__name__)
 
 
 def read_participants(bids_dir: Path) -> dict[str, dict[str, str]]:
     """Read the participants' table of a dataset.
 
-    A byte-order mark, other line ends, blank lines, short rows, identifiers without ``sub-`` and
-    bytes that are not UTF-8 are put up with; of repeated rows the first counts, with a warning.
+    What `bids_app.dataset.tsv.read_tsv` puts up with, and identifiers without ``sub-``; of
+    repeated rows the first counts, with a warning.
 
     Parameters
     ----------
@@ -30,37 +34,52 @@ def read_participants(bids_dir: Path) -> dict[str, dict[str, str]]:
 
 def read_table(path: Path) -> dict[str, dict[str, str]]:
     """Read a participants' table of any name; see `read_participants`."""
-    try:
-        text = path.read_bytes().decode("utf-8-sig", errors="replace")
-    except FileNotFoundError:
+    header, rows = read_tsv(path)
+    if not header:
         return {}
-    except OSError as error:
-        _log.warning("%s cannot be read: %s.", path, error.strerror or error)
-        return {}
-    if "\N{REPLACEMENT CHARACTER}" in text:
-        _log.warning("%s is not UTF-8: some characters are lost.", path)
-    rows = [line.split("\t") for line in text.splitlines() if line.strip()]
-    header = [name.strip() for name in rows[0]] if rows else []
     if "participant_id" not in header:
         _log.warning("%s has no column participant_id: it is not used.", path)
         return {}
-    return _by_subject(path, header, rows[1:])
-
-
-def _by_subject(path: Path, header: list[str], rows: list[list[str]]) -> dict[str, dict[str, str]]:
     result: dict[str, dict[str, str]] = {}
     for row in rows:
-        # Short rows lack their last columns; what is beyond the header has no name.
-        values = {
-            name: cell.strip()
-            for name, cell in zip(header, row, strict=False)
-            if cell.strip() not in _MISSING
-        }
-        subject = values.pop("participant_id", "").removeprefix("sub-")
+        subject = row.pop("participant_id", "").removeprefix("sub-")
         if not subject:
             continue
         if subject in result:
             _log.warning("%s has several rows of %s: the first one counts.", path, subject)
             continue
-        result[subject] = values
+        result[subject] = row
     return result
+
+
+def check_columns(bids_dir: Path, names: Iterable[str]) -> None:
+    """Make sure that ``participants.tsv`` has the columns that are asked for.
+
+    Raises
+    ------
+    UnknownColumn
+        All unknown ones are named, close ones offered.
+    """
+    asked = list(dict.fromkeys(names))
+    if not asked:
+        return
+    path = bids_dir / "participants.tsv"
+    header, _ = read_tsv(path)
+    known = [name for name in header if name and name != "participant_id"]
+    unknown = [name for name in asked if name not in known]
+    if not unknown:
+        return
+    described = []
+    for name in unknown:
+        close = _close(name, known)
+        described.append(f"{name} (did you mean {' or '.join(close)}?)" if close else name)
+    plural = "s" if len(unknown) > 1 else ""
+    have = f"{path} has {', '.join(known)}." if known else f"{path} is not there or has no columns."
+    raise UnknownColumn(f"Unknown column{plural}: {', '.join(described)}. {have}")
+
+
+def _close(name: str, known: Iterable[str]) -> list[str]:
+    """Offer columns that differ in case only, else those spelled much alike."""
+    known = list(known)
+    same = [other for other in known if other.casefold() == name.casefold()]
+    return same or difflib.get_close_matches(name, known, n=3)

@@ -64,8 +64,15 @@ def test_votes_of_the_folds(tmp_path: Path, folds: int) -> None:
     np.testing.assert_allclose(found.cord, cords, atol=1e-6)
 
 
-@pytest.mark.parametrize("preset", ["challenge-multimodal", "challenge-monomodal"])
-@pytest.mark.parametrize("second", ["STIR", "PSIR", None])
+@pytest.mark.parametrize(
+    ("preset", "second"),
+    [
+        ("challenge-multimodal", "STIR"),
+        ("challenge-multimodal", None),
+        ("challenge-monomodal", "PSIR"),
+        ("challenge-monomodal", None),
+    ],
+)
 def test_the_challenges_chains_from_images_to_lesions(
     tmp_path: Path, preset: str, second: str | None
 ) -> None:

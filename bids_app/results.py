@@ -159,7 +159,7 @@ def _sources(job: Job, provenance: Provenance) -> list[str]:
 
 def _sidecars(job: Job, result: SessionResult, provenance: Provenance) -> dict[str, dict[str, Any]]:
     """Build the sidecar of each image."""
-    preset = provenance.preset.for_contrast(job.second.contrast if job.second else None)
+    preset = _rules(job, provenance)
     common = _common(job, provenance)
     lesion = common | {"Type": "Lesion"}
     cord = common | {"Type": "ROI"}
@@ -196,12 +196,15 @@ def _sidecars(job: Job, result: SessionResult, provenance: Provenance) -> dict[s
     return about
 
 
+def _rules(job: Job, provenance: Provenance) -> Preset:
+    """Give the preset's values for the session's contrasts."""
+    return provenance.preset.for_contrast(job.second.contrast if job.second else None)
+
+
 def _cord_mask(job: Job, provenance: Provenance) -> dict[str, Any]:
     """Say what the cord mask is made from: the network's probability, or a mask that was given."""
     if job.cord is None:
-        threshold = provenance.preset.for_contrast(
-            job.second.contrast if job.second else None
-        ).cord_threshold
+        threshold = _rules(job, provenance).cord_threshold
         return {"Description": "Spinal cord, lesions included.", "Threshold": threshold}
     sources = [
         bids_uri(job.cord.path, job.cord.root, job.cord.dataset),
@@ -274,7 +277,7 @@ def _summary(job: Job, result: SessionResult, provenance: Provenance) -> dict[st
             "reference": job.reference.contrast,
             "second": job.second.contrast if job.second else None,
         },
-        "Preset": vars(provenance.preset),
+        "Preset": vars(_rules(job, provenance)),
         "Command": provenance.command,
         "Warnings": list(result.warnings),
     }

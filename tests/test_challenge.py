@@ -244,6 +244,7 @@ def test_monomodal_coverage_by_one_contrast_does_not_dilute() -> None:
     )
     assert fused.lesion[11, 11, 21] == np.float32(0.8)
     assert fused.lesion[11, 11, 41] == np.float32(0.4)
+    assert (fused.cord[11, 11] == 1).all()
     assert found.lesion[BIG].all()
     assert found.lesion.sum() == 64
 

@@ -20,8 +20,9 @@ def fuse(readings: Sequence[Segmentation], spacing_mm: Spacing, preset: Preset) 
     so does what lies outside that contrast's cord dilated by `preset.cord_dilation_mm`, and
     so do components (`preset.connectivity`) that do not reach `preset.min_contrast_peak`. The
     merged map is their sum, divided by the coverage: the number of dilated cords that cover
-    the voxel, at least 1. Cord and uncertainty are the means over the contrasts that cover a
-    voxel, and over all where none does.
+    the voxel, at least 1. The cord is the highest probability of any contrast: a mean would
+    tear it where the field of view of one ends. The uncertainty is the mean over the contrasts
+    that cover a voxel, and over all where none does.
 
     Parameters
     ----------
@@ -56,7 +57,7 @@ def fuse(readings: Sequence[Segmentation], spacing_mm: Spacing, preset: Preset) 
     ]
     coverage = np.maximum(np.sum(reaches, axis=0, dtype=np.uint8), 1)
     return Segmentation(
-        cord=_covered_mean([reading.cord for reading in cleared], reaches),
+        cord=np.nan_to_num(np.fmax.reduce([reading.cord for reading in cleared])),
         lesion=np.asarray(np.sum(lesions, axis=0) / coverage, dtype=np.float32),
         uncertainty=_covered_mean([reading.uncertainty for reading in cleared], reaches),
         reach=np.any(reaches, axis=0),

@@ -31,6 +31,7 @@ from bids_app.evaluation.froc import froc
 from bids_app.evaluation.matching import match_instances
 from bids_app.evaluation.metrics import Scored, detect_at, dice, score_predictions
 from bids_app.imaging.grids import resample_to
+from bids_app.lesions.fusion import fuse
 from bids_app.lesions.preset import Preset, load_preset
 from bids_app.lesions.refine import refine
 from bids_app.records import Prepared, Segmentation, Volume
@@ -86,7 +87,7 @@ def session(index: int, seed: int) -> Imaged:
 def read(imaged: Imaged, found: Segmentation, preset: Preset) -> Result:
     """Refine as the app does, and compare with the truth."""
     spacing_mm = Volume(*imaged.first).spacing_mm
-    findings = refine(found.cord, found.lesion, spacing_mm, preset)
+    findings = refine(found.cord, found.lesion, spacing_mm, preset, found.reach)
     truth, _ = ndimage.label(imaged.lesion, ndimage.generate_binary_structure(3, 1))
     overlaps = match_instances(truth, findings.instances)
     labels = np.asarray(overlaps.predicted_labels)
@@ -122,14 +123,6 @@ def ways(imaged: Imaged, model: Model) -> dict[str, Prepared]:
         "both, 2 mm apart": Prepared((reference, shifted)),
         "both, by headers": Prepared((reference, headers)),
     }
-
-
-def fuse_late(first: Segmentation, second: Segmentation) -> Segmentation:
-    """Merge two readings by coverage: the mean where both see the cord, else the one that does."""
-    weights = [(reading.cord > 0.5).astype(np.float32) for reading in (first, second)]
-    total = np.maximum(weights[0] + weights[1], 1)
-    lesion = (first.lesion * weights[0] + second.lesion * weights[1]) / total
-    return Segmentation(first.cord, lesion, first.uncertainty)
 
 
 def summarise(results: list[Result]) -> list[str]:
@@ -182,7 +175,8 @@ def main() -> None:
                 results[f"both, from {threshold}"].append(read(imaged, both, changed))
             continue
         found = {name: segment(p, model) for name, p in ways(imaged, model).items()}
-        found["late fusion"] = fuse_late(found["T2w only"], found["second only"])
+        alone = (found["T2w only"], found["second only"])
+        found["late fusion"] = fuse(alone, Volume(*imaged.first).spacing_mm, preset)
         for name, segmentation in found.items():
             results[name].append(read(imaged, segmentation, preset))
     table = Table(title=f"{arguments.sessions} held-out synthetic sessions")

@@ -28,10 +28,19 @@ class Known:
     cord : ndarray of bool or None
         On the canonical grid of the reference.
     discs : Discs or None
+    contrasts : tuple of str or None
+        What the reference and the second are: a preset may have values of its own for the
+        second, and a model may ask for a contrast by name. Empty where nobody knows.
     """
 
     cord: BoolArray | None = None
     discs: Discs | None = None
+    contrasts: tuple[str | None, ...] = ()
+
+    @property
+    def second(self) -> str | None:
+        """Name the second contrast."""
+        return self.contrasts[1] if len(self.contrasts) > 1 else None
 
 
 UNKNOWN = Known()
@@ -56,7 +65,8 @@ def read_known(job: Job, reference: Volume) -> Known:
     UnreadableImage, UnusableMask
         For the cord mask.
     """
-    return Known(_read_cord(job, to_canonical(reference)), _read_discs(job))
+    contrasts = (job.reference.contrast, job.second.contrast if job.second else None)
+    return Known(_read_cord(job, to_canonical(reference)), _read_discs(job), contrasts)
 
 
 def _read_cord(job: Job, reference: Volume) -> BoolArray | None:

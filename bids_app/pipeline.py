@@ -32,6 +32,7 @@ from bids_app.frequency import write_frequency_maps
 from bids_app.given import UNKNOWN, Known, add_levels, as_given
 from bids_app.imaging.grids import resample_to, to_canonical
 from bids_app.imaging.registration import register
+from bids_app.lesions.fusion import fuse
 from bids_app.lesions.measure import measure
 from bids_app.lesions.preset import Preset, load_preset
 from bids_app.lesions.refine import refine
@@ -134,7 +135,7 @@ def find_lesions(
     cord_model: Model | None = None,
     known: Known = UNKNOWN,
 ) -> SessionResult:
-    """Go from images to lesions: prepare, segment, refine, measure, assess.
+    """Go from images to lesions: prepare, segment, fuse, refine, measure, assess.
 
     Parameters
     ----------
@@ -147,7 +148,8 @@ def find_lesions(
     cord_model : Model, optional
         Finds the cord where `model` does not.
     known : Known
-        A cord mask that takes the place of the network's; disc labels for vertebral levels.
+        A cord mask that takes the place of the network's; disc labels for vertebral levels;
+        what the contrasts are.
 
     Returns
     -------
@@ -158,12 +160,11 @@ def find_lesions(
     ------
     NoCordFound
     """
-    from bids_app.segmentation.inference import segment
-
     reference = to_canonical(original)
     prepared = prepare(reference, second, cord_model or model)
-    segmentation = segment(prepared, model, cord_model)
-    findings = _settle(segmentation, reference, preset, known.cord)
+    prepared = replace(prepared, contrasts=known.contrasts)
+    rules = preset.for_contrast(known.second)
+    segmentation, findings = _segment(prepared, model, cord_model, rules, known.cord)
     lesions, cord = measure(findings, segmentation.lesion, reference.affine)
     warnings = _warnings(prepared)
     result = SessionResult(original, prepared, segmentation, findings, lesions, cord, warnings)
@@ -171,20 +172,31 @@ def find_lesions(
     return add_levels(result, known.discs)
 
 
-def _settle(
-    segmentation: Segmentation, reference: Volume, preset: Preset, cord: BoolArray | None
-) -> Findings:
-    """Refine the network's answer, or its lesions only where the cord is known."""
-    probability = segmentation.cord
+def _segment(
+    prepared: Prepared,
+    model: Model,
+    cord_model: Model | None,
+    rules: Preset,
+    cord: BoolArray | None,
+) -> tuple[Segmentation, Findings]:
+    """Segment, merge what the contrasts say, refine; a cord that is known replaces theirs."""
+    from bids_app.segmentation.inference import segment_contrasts
+
+    spacing_mm = prepared.reference.spacing_mm
+    readings = seen = segment_contrasts(prepared, model, cord_model, rules.folds)
     if cord is not None:
-        probability, preset = cord.astype(np.float32), as_given(preset)
-    findings = refine(probability, segmentation.lesion, reference.spacing_mm, preset)
+        rules = as_given(rules)
+        readings = tuple(replace(each, cord=cord.astype(np.float32)) for each in seen)
+    found = fuse(readings, spacing_mm, rules)
+    findings = refine(found.cord, found.lesion, spacing_mm, rules, found.reach)
+    if cord is not None:
+        found = replace(found, cord=seen[0].cord)
     if not findings.cord.any():
         raise NoCordFound(
             "No spinal cord was found in the image, so it cannot be said to be free of lesions. "
             "Look at it: wrong body part, mirrored or damaged? See --bids-filter-file."
         )
-    return findings
+    return found, findings
 
 
 def judge(result: SessionResult, preset: Preset, calibration: Calibration | None) -> SessionResult:
@@ -256,11 +268,10 @@ def summarise(options: Options) -> CohortTables:
         path = options.out_dir / f"group_{name}.tsv"
         write_tsv(path, list(frame.columns), _rows(frame))
         write_json(path.with_suffix(".json"), tables.dictionaries[name])
-    write_cohort_report(
-        options.out_dir,
-        *(_rows(frame) for frame in (tables.sessions, tables.lesions, tables.statistics)),
-        column or "group",
+    sessions, lesions, statistics = (
+        _rows(frame) for frame in (tables.sessions, tables.lesions, tables.statistics)
     )
+    write_cohort_report(options.out_dir, sessions, lesions, statistics, column or "group")
     remarks = write_frequency_maps(options.out_dir, tables.sessions, PAM50)
     return replace(tables, remarks=(*tables.remarks, *remarks))
 

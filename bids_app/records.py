@@ -19,6 +19,10 @@ IntArray = NDArray[np.integer[Any]]
 BoolArray = NDArray[np.bool_]
 Status = Literal["done", "up-to-date", "failed"]
 
+# The contrasts that are known by name, and what files and models may call them instead.
+CONTRASTS = ("T2w", "STIR", "PSIR", "UNIT1", "T1w", "T2starw", "PDw")
+OTHER_NAMES = {"T2star": "T2starw", "MP2RAGE": "UNIT1", "PD": "PDw"}
+
 
 @dataclass(frozen=True)
 class Scan:
@@ -46,7 +50,7 @@ class Scan:
         for name in ("STIR", "PSIR"):
             if acquisition.startswith(name):
                 return name
-        return {"T2star": "T2starw", "MP2RAGE": "UNIT1", "PD": "PDw"}.get(self.suffix, self.suffix)
+        return OTHER_NAMES.get(self.suffix, self.suffix)
 
 
 @dataclass(frozen=True)
@@ -166,10 +170,21 @@ class Alignment:
 
 @dataclass(frozen=True)
 class Prepared:
-    """The network's channels on the reference grid; a missing channel is None."""
+    """The network's channels on the reference grid; a missing channel is None.
+
+    Attributes
+    ----------
+    channels : tuple of Volume or None
+        The reference first.
+    alignment : Alignment or None
+        Of the second contrast.
+    contrasts : tuple of str or None
+        What each channel is (``Scan.contrast``); empty where nobody knows.
+    """
 
     channels: tuple[Volume | None, ...]
     alignment: Alignment | None = None
+    contrasts: tuple[str | None, ...] = ()
 
     def __post_init__(self) -> None:
         present = [channel for channel in self.channels if channel is not None]
@@ -185,12 +200,38 @@ class Prepared:
 
 
 @dataclass(frozen=True)
+class Combination:
+    """How the folds of a model become one map.
+
+    Attributes
+    ----------
+    rule : {"mean", "vote"}
+        The mean of their probabilities, or the share of the folds that say lesion.
+    fold_threshold : float
+        Probability from which a fold says lesion; for votes.
+    """
+
+    rule: Literal["mean", "vote"] = "mean"
+    fold_threshold: float = 0.5
+
+
+@dataclass(frozen=True)
 class Segmentation:
-    """Probabilities on the reference grid, each float32 in [0, 1] of shape (i, j, k)."""
+    """Maps on the reference grid, each float32 in [0, 1] of shape (i, j, k).
+
+    Attributes
+    ----------
+    cord, lesion : ndarray
+        Probabilities; with votes `lesion` is the share of the folds that say lesion.
+    uncertainty : ndarray
+    reach : ndarray of bool, optional
+        Where lesions may lie, when that is decided already; by default near the cord.
+    """
 
     cord: FloatArray
     lesion: FloatArray
     uncertainty: FloatArray
+    reach: BoolArray | None = None
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -45,7 +47,7 @@ class Provenance:
     options : Options
     preset : Preset
     model : mapping
-        Name, version, SHA-256 of the weights, folds, licence and intended use.
+        Name, version, SHA-256 of the weights, folds, fusion, licence and intended use.
     device, precision : str
     command : str
         The command line.
@@ -157,14 +159,13 @@ def _sources(job: Job, provenance: Provenance) -> list[str]:
 
 def _sidecars(job: Job, result: SessionResult, provenance: Provenance) -> dict[str, dict[str, Any]]:
     """Build the sidecar of each image."""
-    preset = provenance.preset
+    preset = _rules(job, provenance)
     common = _common(job, provenance)
     lesion = common | {"Type": "Lesion"}
     cord = common | {"Type": "ROI"}
     measured = {"Sources": _sources(job, provenance)}
     about = {
-        "lesion_probability": lesion
-        | {"Description": "Probability of lesion; 0 to 1.", "Manual": False},
+        "lesion_probability": lesion | {"Manual": False, **_combination(preset, provenance.model)},
         "uncertainty": lesion
         | {
             "Description": "Binary entropy of the lesion probability (the mean over folds and "
@@ -175,7 +176,7 @@ def _sidecars(job: Job, result: SessionResult, provenance: Provenance) -> dict[s
         "instances": lesion | measured | {"Description": "Each lesion with a number of its own."},
         "lesion_mask": lesion
         | measured
-        | {"Description": "Lesions.", "Threshold": preset.lesion_threshold}
+        | {"Description": "Lesions.", "Threshold": preset.lesion_limit}
         | _summary(job, result, provenance),
     }
     about["shown"] = {
@@ -195,10 +196,15 @@ def _sidecars(job: Job, result: SessionResult, provenance: Provenance) -> dict[s
     return about
 
 
+def _rules(job: Job, provenance: Provenance) -> Preset:
+    """Give the preset's values for the session's contrasts."""
+    return provenance.preset.for_contrast(job.second.contrast if job.second else None)
+
+
 def _cord_mask(job: Job, provenance: Provenance) -> dict[str, Any]:
     """Say what the cord mask is made from: the network's probability, or a mask that was given."""
     if job.cord is None:
-        threshold = provenance.preset.cord_threshold
+        threshold = _rules(job, provenance).cord_threshold
         return {"Description": "Spinal cord, lesions included.", "Threshold": threshold}
     sources = [
         bids_uri(job.cord.path, job.cord.root, job.cord.dataset),
@@ -209,6 +215,28 @@ def _cord_mask(job: Job, provenance: Provenance) -> dict[str, Any]:
         "Manual": "manual" in job.cord.path.name,
         "Sources": sources,
     }
+
+
+def _combination(preset: Preset, model: Mapping[str, Any]) -> dict[str, Any]:
+    """Say what the values of the lesion map are: how folds and contrasts made it."""
+    votes = preset.combination == "vote"
+    about: dict[str, Any] = {"Folds": model["Folds"], "Rule": preset.combination}
+    if votes:
+        about["FoldThreshold"] = preset.fold_threshold
+    if preset.min_votes:
+        # As shares: four of five votes and two of two are both at least 0.6.
+        about["MinVotes"] = math.ceil(preset.lesion_limit * model["Folds"] - 1e-9)
+    about["Contrasts"] = (
+        "each by itself, merged as sum / coverage"
+        if model["Fusion"] == "late"
+        else "read together by one network"
+    )
+    if preset.zero_below:
+        about["ZeroBelow"] = preset.zero_below
+    if preset.min_contrast_peak:
+        about["MinContrastPeak"] = preset.min_contrast_peak
+    what = "Share of the folds that say lesion" if votes else "Probability of lesion"
+    return {"Description": f"{what}; 0 to 1.", "Combination": about}
 
 
 def _common(job: Job, provenance: Provenance) -> dict[str, Any]:
@@ -249,7 +277,7 @@ def _summary(job: Job, result: SessionResult, provenance: Provenance) -> dict[st
             "reference": job.reference.contrast,
             "second": job.second.contrast if job.second else None,
         },
-        "Preset": vars(provenance.preset),
+        "Preset": vars(_rules(job, provenance)),
         "Command": provenance.command,
         "Warnings": list(result.warnings),
     }

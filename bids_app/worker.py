@@ -129,6 +129,8 @@ class Worker:
                 "Name": model.name,
                 "Version": model.version,
                 "WeightsSHA256": model.fingerprint,
+                "Folds": len(model.weights),
+                "Fusion": model.fusion,
                 "Licence": model.licence,
                 "IntendedUse": model.intended_use,
                 "Calibration": calibration.source if calibration else None,

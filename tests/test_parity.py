@@ -23,7 +23,7 @@ import pytest
 import torch
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 
-from bids_app.records import FloatArray, Prepared, Volume
+from bids_app.records import Combination, FloatArray, Prepared, Volume
 from bids_app.segmentation.describe import Choices
 from bids_app.segmentation.export import export_model
 from bids_app.segmentation.inference import predict, segment
@@ -327,6 +327,21 @@ def test_one_fold_of_two_equals_nnunets(trained: dict[str, Path], installed: Pat
         theirs = _nnunets(trained[name], channels, (fold,), True)
         np.testing.assert_allclose(ours, theirs, atol=1e-4)
     assert abs(found[0] - found[1]).max() > 1e-3
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_votes_are_those_of_nnunets_folds(trained: dict[str, Path], installed: Path) -> None:
+    name = "3D, plain labels"
+    channels = _session(2)
+    theirs = [_nnunets(trained[name], channels, (fold,), True)[2] for fold in (0, 1)]
+    threshold = float(np.median(theirs))
+    combination = Combination("vote", threshold)
+    found = segment(Prepared(channels), _model(installed, name), combination=combination)
+    sure = (abs(np.array(theirs) - threshold) > 1e-4).all(axis=0)
+    votes = sum((fold >= threshold).astype(int) for fold in theirs)
+    assert sure.mean() > 0.95
+    assert set(np.unique(votes)) == {0, 1, 2}
+    np.testing.assert_array_equal(found.lesion[sure], (votes / 2)[sure])
 
 
 @pytest.mark.filterwarnings("ignore")

@@ -551,16 +551,6 @@ def test_a_model_trained_on_cuts_sees_a_cut(tmp_path: Path) -> None:
     assert (segmentation.lesion[~outside] > 0).all()
 
 
-def test_late_fusion_is_the_mean_over_what_is_there(trained: Path, tmp_path: Path) -> None:
-    found = install([str(trained)], tmp_path, choices=Choices(fusion="late"))
-    late = load_model(found.folder, CPU, bf16=False)
-    early = replace(late, manifest=replace(late.manifest, fusion="early"))
-    first, second = _image(), Volume(_image().data[::-1].copy(), np.eye(4))
-    one, two = (predict(Prepared((image,)), early) for image in (first, second))
-    np.testing.assert_allclose(predict(Prepared((first, second)), late), (one + two) / 2, atol=1e-6)
-    np.testing.assert_array_equal(predict(Prepared((None, second)), late), two)
-
-
 def test_three_channels_and_two_contrasts(tmp_path: Path) -> None:
     folder = make_trained(tmp_path / "m", channels=("STIR", "t2", "PSIR"))
     found = install([str(folder)], tmp_path / "store")

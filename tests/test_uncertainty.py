@@ -239,3 +239,10 @@ def test_a_cord_without_length_has_no_expectation() -> None:
 def test_a_calibration_holds_for_its_own_preset(preset: Preset, fits: bool) -> None:
     assert applicable(CALIBRATION, preset) is (CALIBRATION if fits else None)
     assert applicable(None, preset) is None
+
+
+def test_a_calibration_from_before_a_setting_came_holds_for_its_default() -> None:
+    before = {key: value for key, value in CALIBRATION.preset.items() if key != "zero_below"}
+    old = replace(CALIBRATION, preset=before)
+    assert applicable(old, PRESET) is old
+    assert applicable(old, replace(PRESET, zero_below=0.1)) is None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -77,6 +78,27 @@ def dilate(mask: BoolArray, radius_mm: float, spacing_mm: Spacing) -> BoolArray:
         return mask.copy()
     distance = ndimage.distance_transform_edt(~mask, sampling=spacing_mm)
     return np.asarray(distance <= radius_mm + 1e-6)
+
+
+def box_around(
+    mask: BoolArray, margin_mm: float, spacing_mm: Spacing
+) -> tuple[slice, slice, slice] | None:
+    """Find the smallest box that holds a mask and a margin; None for an empty mask.
+
+    Examples
+    --------
+    >>> box_around(np.array([[[False, False, True]]]), 1.0, (1.0, 1.0, 1.0))
+    (slice(0, 2, None), slice(0, 2, None), slice(1, 4, None))
+    """
+    sides = []
+    for axis, step in enumerate(spacing_mm):
+        others = tuple(other for other in range(3) if other != axis)
+        filled = np.flatnonzero(mask.any(axis=others))
+        if not filled.size:
+            return None
+        margin = math.ceil(margin_mm / step)
+        sides.append(slice(max(0, int(filled[0]) - margin), int(filled[-1]) + margin + 1))
+    return sides[0], sides[1], sides[2]
 
 
 def keep_course(mask: BoolArray, spacing_mm: Spacing, link_mm: float = 0.0) -> BoolArray:

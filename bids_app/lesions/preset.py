@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields, replace
 from difflib import get_close_matches
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from bids_app.errors import UsageError
-
-_FRACTIONS = ("lesion_threshold", "cord_threshold")
-_CONNECTIVITIES = (6, 18, 26)
+from bids_app.lesions.check import check_contrast, check_known, check_value
+from bids_app.records import Combination
 
 
 @dataclass(frozen=True)
 class Preset:
-    """How probabilities become cord, lesions and instances.
+    """How probabilities become cord, lesions and instances: docs/presets.md has the chain.
 
     A value is kept when it reaches its limit: all comparisons are "at least".
 
@@ -27,7 +26,19 @@ class Preset:
     name : str
         Name or file it came from; written into the sidecars.
     description : str
-        One sentence for people.
+        What it is for and where it comes from.
+    combination : {"mean", "vote"}
+        The folds' mean probability, or the share of the folds that say lesion.
+    fold_threshold : float in (0, 1]
+        Probability from which a fold says lesion; for votes.
+    min_votes, votes_of : int
+        Votes that make a voxel lesion, out of how many folds; a model with another number of
+        folds needs the same share. 0: `lesion_threshold` decides.
+    zero_below : float in [0, 1]
+        Smaller values of the lesion map are set to 0, in each contrast of late fusion.
+    min_contrast_peak : float in [0, 1]
+        Value that a component of one contrast's map reaches, else it is set to 0 before the
+        contrasts are merged; 0 for none.
     lesion_threshold, cord_threshold : float in (0, 1]
         Probability from which a voxel is lesion or cord.
     cord_dilation_mm : float
@@ -44,10 +55,18 @@ class Preset:
         Fill what the cord encloses on all sides.
     keep_largest_cord : bool
         Keep the largest piece of cord and the pieces that continue it; drop strays.
+    contrasts : mapping of str to mapping
+        Other values for sessions whose second contrast is this one.
     """
 
     name: str = "default"
     description: str = ""
+    combination: Literal["mean", "vote"] = "mean"
+    fold_threshold: float = 0.5
+    min_votes: int = 0
+    votes_of: int = 5
+    zero_below: float = 0.0
+    min_contrast_peak: float = 0.0
     lesion_threshold: float = 0.3
     cord_threshold: float = 0.5
     cord_dilation_mm: float = 1.0
@@ -57,6 +76,37 @@ class Preset:
     connectivity: int = 18
     fill_holes: bool = True
     keep_largest_cord: bool = True
+    contrasts: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+
+    @property
+    def folds(self) -> Combination:
+        """Say how the folds of a model are combined."""
+        return Combination(self.combination, self.fold_threshold)
+
+    @property
+    def lesion_limit(self) -> float:
+        """Give the value of the lesion map from which a voxel is lesion.
+
+        Examples
+        --------
+        >>> Preset(combination="vote", min_votes=3).lesion_limit
+        0.6
+        >>> Preset(combination="vote", lesion_threshold=0.5).lesion_limit
+        0.5
+        """
+        return self.min_votes / self.votes_of if self.min_votes else self.lesion_threshold
+
+    def for_contrast(self, second: str | None) -> Preset:
+        """Give the values for a second contrast, None for a session without one.
+
+        Examples
+        --------
+        >>> preset = Preset(contrasts={"STIR": {"lesion_threshold": 0.2}})
+        >>> [preset.for_contrast(second).lesion_threshold for second in ("STIR", "PSIR", None)]
+        [0.2, 0.3, 0.3]
+        """
+        values: dict[str, Any] = dict(self.contrasts.get(second or "", {}))
+        return replace(self, contrasts={}, **values) if self.contrasts else self
 
 
 def load_preset(name_or_file: str | Path) -> Preset:
@@ -93,12 +143,13 @@ def preset_names() -> tuple[str, ...]:
 
 
 def parse_preset(content: object, name: str) -> Preset:
-    """Check the content of a preset file; settings that it leaves out keep their default.
+    """Check the content of a preset file; what it leaves out is as in its base.
 
     Parameters
     ----------
     content : object
-        What JSON gave: a mapping from setting to value.
+        What JSON gave: a mapping from setting to value. ``base`` names a shipped preset, else
+        the defaults of `Preset` are the base.
     name : str
         Name of the preset, for messages and for `Preset.name`.
 
@@ -115,15 +166,90 @@ def parse_preset(content: object, name: str) -> Preset:
     --------
     >>> parse_preset({"connectivity": 6}, "mine.json").connectivity
     6
+    >>> mine = parse_preset({"base": "challenge-monomodal", "zero_below": 0.2}, "mine.json")
+    >>> mine.zero_below, mine.min_lesion_voxels
+    (0.2, 50)
     """
     if not isinstance(content, Mapping):
         raise UsageError(f"Preset {name} must be a JSON object of settings.")
-    defaults = {field.name: field.default for field in fields(Preset) if field.name != "name"}
-    unknown = [str(key) for key in content if key not in defaults]
-    if unknown:
-        raise UsageError(_unknown_settings(name, unknown, list(defaults)))
-    values = {key: _checked(name, key, value, defaults[key]) for key, value in content.items()}
-    return Preset(name=name, **values)
+    where = f"Preset {name}"
+    defaults = _defaults()
+    check_known(where, content, ["base", *defaults, "contrasts"])
+    base = _base(where, content.get("base"))
+    values = {
+        key: check_value(where, key, value, defaults[key])
+        for key, value in content.items()
+        if key in defaults
+    }
+    contrasts = _contrasts(where, content.get("contrasts", {}))
+    values["contrasts"] = {**base.contrasts, **contrasts}
+    preset = replace(base, **{"name": name, "description": "", **values})
+    _check_votes(where, preset, content)
+    for contrast, said in preset.contrasts.items():
+        _check_votes(f"{where}, {contrast}", preset.for_contrast(contrast), said)
+    return preset
+
+
+def _defaults() -> dict[str, Any]:
+    """Give the settings with one value each."""
+    return {
+        item.name: item.default for item in fields(Preset) if item.name not in ("name", "contrasts")
+    }
+
+
+def _base(where: str, wanted: object) -> Preset:
+    if wanted is None:
+        return Preset()
+    shipped = preset_names()
+    if wanted not in shipped:
+        hint = get_close_matches(str(wanted), shipped, 1)
+        offer = f"did you mean {hint[0]}?" if hint else f"shipped are {', '.join(shipped)}."
+        raise UsageError(
+            f"{where}: base must be a shipped preset, not {json.dumps(wanted)}; {offer}"
+        )
+    return load_preset(str(wanted))
+
+
+def _contrasts(where: str, content: object) -> dict[str, dict[str, float]]:
+    """Check what is said of single contrasts: limits only."""
+    if not isinstance(content, Mapping) or not all(
+        isinstance(values, Mapping) for values in content.values()
+    ):
+        raise UsageError(
+            f"{where}: contrasts must be an object with an object of settings for each contrast, "
+            'such as {"STIR": {"min_votes": 1}}.'
+        )
+    limits = {
+        key: default
+        for key, default in _defaults().items()
+        if isinstance(default, int | float) and not isinstance(default, bool)
+        if key not in ("connectivity", "votes_of")
+    }
+    checked = {}
+    for contrast, values in content.items():
+        check_contrast(where, contrast)
+        place = f"{where}, {contrast}"
+        check_known(place, values, list(limits))
+        checked[contrast] = {
+            key: check_value(place, key, value, limits[key]) for key, value in values.items()
+        }
+    return checked
+
+
+def _check_votes(where: str, preset: Preset, said: Mapping[Any, Any]) -> None:
+    """Refuse settings that contradict one another, or that would have no effect."""
+    if preset.min_votes > preset.votes_of:
+        raise UsageError(
+            f"{where}: min_votes must be at most votes_of, {preset.votes_of}, "
+            f"not {preset.min_votes}."
+        )
+    if preset.min_votes and preset.combination != "vote":
+        raise UsageError(f'{where}: min_votes needs "combination": "vote".')
+    if preset.min_votes and "lesion_threshold" in said:
+        raise UsageError(
+            f"{where}: min_votes decides, so lesion_threshold would have no effect; leave it out, "
+            "or set min_votes to 0."
+        )
 
 
 def _read(name: str) -> bytes:
@@ -133,8 +259,10 @@ def _read(name: str) -> bytes:
             return (files("bids_app.lesions") / "presets" / f"{name}.json").read_bytes()
         return Path(name).read_bytes()
     except FileNotFoundError:
+        hint = get_close_matches(name, shipped, 1)
         raise UsageError(
-            f"Preset {name} is neither a shipped preset ({', '.join(shipped)}) nor a file."
+            f"Preset {name} is neither a shipped preset ({', '.join(shipped)}) nor a file"
+            + (f"; did you mean {hint[0]}?" if hint else ".")
         ) from None
     except OSError as error:
         raise UsageError(f"Preset {name} cannot be read: {error.strerror}.") from error
@@ -145,41 +273,3 @@ def _decode(content: bytes, name: str) -> object:
         return json.loads(content)
     except ValueError as error:
         raise UsageError(f"Preset {name} is not valid JSON: {error}.") from error
-
-
-def _unknown_settings(name: str, unknown: list[str], known: list[str]) -> str:
-    hints = sorted({match for key in unknown for match in get_close_matches(key, known, 1)})
-    offer = f"did you mean {', '.join(hints)}?" if hints else f"known are {', '.join(known)}."
-    return f"Preset {name} has unknown settings {', '.join(unknown)}; {offer}"
-
-
-def _checked(name: str, key: str, value: Any, default: Any) -> Any:
-    """Give `value` as the type of its default, or raise UsageError."""
-    # bool is an int to Python: "connectivity": true must not pass as 1.
-    accepted = (int, float) if isinstance(default, float) else (type(default),)
-    right_type = isinstance(value, accepted) and isinstance(value, bool) == isinstance(
-        default, bool
-    )
-    if not right_type or (rule := _broken_rule(key, value)):
-        expected = rule if right_type else _kind(default)
-        raise UsageError(f"Preset {name}: {key} must be {expected}, not {json.dumps(value)}.")
-    return type(default)(value)
-
-
-def _kind(default: Any) -> str:
-    return {bool: "true or false", int: "a whole number", float: "a number"}.get(
-        type(default), "text"
-    )
-
-
-def _broken_rule(key: str, value: Any) -> str:
-    """Say what range `value` should have kept, or nothing."""
-    if isinstance(value, str | bool):
-        return ""
-    if key in _FRACTIONS:
-        return "" if 0 < value <= 1 else "above 0 and at most 1"
-    if key == "min_peak_probability":
-        return "" if 0 <= value <= 1 else "between 0 and 1"
-    if key == "connectivity":
-        return "" if value in _CONNECTIVITIES else "6, 18 or 26"
-    return "" if 0 <= value < float("inf") else "0 or more, and finite"

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from scipy import ndimage
 
-from bids_app.lesions.cord import Spacing, dilate, keep_course
+from bids_app.lesions.cord import Spacing, box_around, dilate, keep_course
 from bids_app.lesions.preset import Preset
 from bids_app.records import BoolArray, Findings, FloatArray, IntArray
 
@@ -20,14 +20,15 @@ def refine(
     lesion_probability: FloatArray,
     spacing_mm: Spacing,
     preset: Preset,
+    reach: BoolArray | None = None,
 ) -> Findings:
     """Turn probabilities into a cord, a lesion mask and numbered lesions.
 
     The steps: threshold the cord and fill its holes; threshold the lesions and cut them at
-    the cord dilated by `preset.cord_dilation_mm`; count them as cord; drop stray pieces
-    (`keep_course`) with the lesions in them; drop lesions that are too small or whose peak
-    is too low; number the rest from the largest to the smallest, equal ones by their first
-    voxel in array order.
+    the cord dilated by `preset.cord_dilation_mm`, or at `reach`; count them as cord; drop
+    stray pieces (`keep_course`) with the lesions in them; drop lesions that are too small or
+    whose peak is too low; number the rest from the largest to the smallest, equal ones by
+    their first voxel in array order.
 
     Parameters
     ----------
@@ -36,6 +37,9 @@ def refine(
     spacing_mm : tuple of float
         Voxel size along each array axis.
     preset : Preset
+        With one set of values, see `Preset.for_contrast`.
+    reach : ndarray of bool, shape (i, j, k), optional
+        Where lesions may lie, as `fuse` leaves it; by default in the cord dilated.
 
     Returns
     -------
@@ -58,48 +62,37 @@ def refine(
     instances = np.zeros(shape, dtype=np.int32)
     seed = cord_probability >= preset.cord_threshold
     # All that follows happens near the cord, a few percent of the image.
-    box = _box_around(seed, preset.cord_dilation_mm, spacing_mm)
+    within = seed if reach is None else seed | reach
+    box = box_around(within, preset.cord_dilation_mm, spacing_mm) if seed.any() else None
     if box is not None:
-        lesion = lesion_probability[box] >= preset.lesion_threshold
-        cord[box] = _settle_cord(seed[box], lesion, spacing_mm, preset)
+        lesion = lesion_probability[box] >= preset.lesion_limit
+        lesion = lesion if reach is None else lesion & reach[box]
+        cord[box] = _settle_cord(seed[box], lesion, reach is not None, spacing_mm, preset)
         instances[box] = _number_lesions(
             lesion & cord[box], lesion_probability[box], math.prod(spacing_mm), preset
         )
     return Findings(cord=cord, lesion=instances > 0, instances=instances)
 
 
-def _box_around(
-    mask: BoolArray, margin_mm: float, spacing_mm: Spacing
-) -> tuple[slice, slice, slice] | None:
-    """Find the smallest box that holds the mask and a margin; None for an empty mask."""
-    sides = []
-    for axis, step in enumerate(spacing_mm):
-        others = tuple(other for other in range(3) if other != axis)
-        filled = np.flatnonzero(mask.any(axis=others))
-        if not filled.size:
-            return None
-        margin = math.ceil(margin_mm / step)
-        sides.append(slice(max(0, int(filled[0]) - margin), int(filled[-1]) + margin + 1))
-    return sides[0], sides[1], sides[2]
-
-
 def _settle_cord(
-    seed: BoolArray, lesion: BoolArray, spacing_mm: Spacing, preset: Preset
+    seed: BoolArray, lesion: BoolArray, is_cut: bool, spacing_mm: Spacing, preset: Preset
 ) -> BoolArray:
-    """Decide on the cord, lesion voxels within reach included.
+    """Decide on the cord, lesion voxels within reach included; all are if they are cut already.
 
     Lesions join before stray pieces are dropped, not after: only so is a lesion on a stray
     piece dropped with it, and refining twice is the same as refining once.
     """
-    cord = _without_holes(seed, preset)
-    within_reach = lesion & dilate(cord, preset.cord_dilation_mm, spacing_mm)
-    cord = _without_holes(cord | within_reach, preset)
+    cord = without_holes(seed, preset)
+    if not is_cut:
+        lesion = lesion & dilate(cord, preset.cord_dilation_mm, spacing_mm)
+    cord = without_holes(cord | lesion, preset)
     if preset.keep_largest_cord:
         return keep_course(cord, spacing_mm, link_mm=preset.cord_dilation_mm)
     return cord
 
 
-def _without_holes(mask: BoolArray, preset: Preset) -> BoolArray:
+def without_holes(mask: BoolArray, preset: Preset) -> BoolArray:
+    """Fill what a mask encloses on all sides, where the preset says so."""
     return np.asarray(ndimage.binary_fill_holes(mask)) if preset.fill_holes else mask
 
 
@@ -112,11 +105,10 @@ def _number_lesions(
     lesion: BoolArray, probability: FloatArray, voxel_mm3: float, preset: Preset
 ) -> IntArray:
     """Label the lesions that are large and sure enough, the largest first."""
-    labels, count = ndimage.label(lesion, structure=neighbourhood(preset))
+    labels, count, peaks = label_with_peaks(lesion, probability, preset)
     if count == 0:
-        return np.asarray(labels, dtype=np.int32)
+        return labels
     sizes = np.bincount(labels.ravel(), minlength=count + 1)[1:]
-    peaks: Any = ndimage.maximum(probability, labels, index=np.arange(1, count + 1))
     # A product of spacings may fall short of a round limit by rounding alone.
     large = sizes * voxel_mm3 >= preset.min_lesion_volume_mm3 * (1 - 1e-6)
     kept = large & (sizes >= preset.min_lesion_voxels) & (peaks >= preset.min_peak_probability)
@@ -125,3 +117,25 @@ def _number_lesions(
     new_number = np.zeros(count + 1, dtype=np.int32)
     new_number[order + 1] = np.arange(1, len(order) + 1)
     return np.asarray(new_number[labels])
+
+
+def label_with_peaks(
+    mask: BoolArray, probability: FloatArray, preset: Preset
+) -> tuple[IntArray, int, FloatArray]:
+    """Label the components of a mask and find the highest probability in each.
+
+    Parameters
+    ----------
+    mask, probability : ndarray of shape (i, j, k)
+    preset : Preset
+        Says which voxels are neighbours.
+
+    Returns
+    -------
+    labels : ndarray of int32, shape (i, j, k)
+    count : int
+    peaks : ndarray of shape (count,)
+    """
+    labels, count = ndimage.label(mask, structure=neighbourhood(preset))
+    found: Any = ndimage.maximum(probability, labels, index=np.arange(1, count + 1))
+    return np.asarray(labels, dtype=np.int32), int(count), np.asarray(found)

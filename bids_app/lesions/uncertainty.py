@@ -69,8 +69,13 @@ def settings_of(preset: Preset) -> dict[str, Any]:
 
 
 def applicable(calibration: Calibration | None, preset: Preset) -> Calibration | None:
-    """Give the calibration if it was fitted with this very post-processing, else None."""
-    if calibration is None or dict(calibration.preset) != settings_of(preset):
+    """Give the calibration if it was fitted with this very post-processing, else None.
+
+    Settings that it does not name came later; they are taken to have been at their defaults.
+    """
+    if calibration is None:
+        return None
+    if settings_of(Preset()) | dict(calibration.preset) != settings_of(preset):
         return None
     return calibration
 

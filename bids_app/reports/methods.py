@@ -72,7 +72,7 @@ def methods_paragraph(about: Mapping[str, Any]) -> tuple[str, tuple[str, ...]]:
         f"model '{model.get('Name', 'unknown')}' (version {model.get('Version', 'unknown')}, "
         f"SHA-256 {str(model.get('WeightsSHA256', 'unknown'))[:12]}…)"
         f"{_box(model, used)} in {about.get('Precision', 'unknown')} on {about.get('Device', '')}.",
-        _refining(preset),
+        _refining(preset, about.get("Threshold")),
         f"Lesions were measured by the definitions of the Spinal Cord Toolbox "
         f"({_cite('deleener2017')}).",
     ]
@@ -113,12 +113,13 @@ def _box(model: Mapping[str, Any], used: list[str]) -> str:
     )
 
 
-def _refining(preset: Mapping[str, Any]) -> str:
+def _refining(preset: Mapping[str, Any], threshold: float | None) -> str:
     if not preset:
         return ""
+    what = "share of the folds that say lesion" if preset.get("combination") == "vote" else ""
     return (
-        f"By the preset '{preset.get('name')}', voxels with a lesion probability of at least "
-        f"{preset.get('lesion_threshold')} within {preset.get('cord_dilation_mm')} mm of the cord "
+        f"By the preset '{preset.get('name')}', voxels with a {what or 'lesion probability'} of "
+        f"at least {threshold} within {preset.get('cord_dilation_mm')} mm of the cord "
         f"were kept in {preset.get('connectivity')}-connected lesions that reach "
         f"{preset.get('min_peak_probability')} and measure at least "
         f"{preset.get('min_lesion_volume_mm3')} mm³ and {preset.get('min_lesion_voxels')} "

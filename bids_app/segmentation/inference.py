@@ -8,6 +8,8 @@ the whole image is done with full overlap, and so it is for models that know no 
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 from acvl_utils.cropping_and_padding.padding import pad_nd_image
@@ -18,25 +20,60 @@ from nnunetv2.preprocessing.preprocessors.default_preprocessor import DefaultPre
 from torch import Tensor
 
 from bids_app.errors import MissingResource
-from bids_app.records import BoolArray, FloatArray, Prepared, Segmentation, Volume
-from bids_app.segmentation.inputs import arrange, crop, cut_round, separate
+from bids_app.records import (
+    BoolArray,
+    Combination,
+    FloatArray,
+    Prepared,
+    Segmentation,
+    Volume,
+)
+from bids_app.segmentation.inputs import arrange, crop, cut_round, one_by_one
 from bids_app.segmentation.look import cord_box
 from bids_app.segmentation.orientation import orient, orient_back
 from bids_app.segmentation.tiles import Box, slide
 from bids_app.segmentation.weights import Model
 
 
-def segment(prepared: Prepared, model: Model, cord_model: Model | None = None) -> Segmentation:
-    """Segment cord and lesions of a session.
+def segment_contrasts(
+    prepared: Prepared,
+    model: Model,
+    cord_model: Model | None = None,
+    combination: Combination | None = None,
+) -> tuple[Segmentation, ...]:
+    """Segment cord and lesions of a session as often as the model looks at it.
+
+    Parameters and errors are those of `segment`.
+
+    Returns
+    -------
+    tuple of Segmentation
+        One; with late fusion one for each contrast that is there, the reference first.
+    """
+    views = one_by_one(prepared) if model.manifest.fusion == "late" else (prepared,)
+    return tuple(segment(view, model, cord_model, combination) for view in views)
+
+
+def segment(
+    prepared: Prepared,
+    model: Model,
+    cord_model: Model | None = None,
+    combination: Combination | None = None,
+) -> Segmentation:
+    """Segment cord and lesions from what the network sees at once.
 
     Parameters
     ----------
     prepared : Prepared
-        Reference and second contrast, a missing one None, in any orientation.
+        Reference and second contrast, a missing one None, in any orientation. With late
+        fusion the one contrast that is there.
     model : Model
     cord_model : Model, optional
         Gives the cord of a model that has none, and where to cut images for one that was
         trained on cuts (`Manifest.needs_cord_model`); else not used.
+    combination : Combination, optional
+        Of the folds; the mean by default. With votes, each fold is run as a model by itself;
+        cord and uncertainty are of the mean all the same.
 
     Returns
     -------
@@ -48,6 +85,8 @@ def segment(prepared: Prepared, model: Model, cord_model: Model | None = None) -
     ------
     MissingResource
         The model finds no lesions, or needs a cord model and got none that finds the cord.
+    MissingContrast
+        The model reads a contrast that the session does not have.
     """
     manifest = model.manifest
     if "lesion" not in manifest.outputs:
@@ -61,13 +100,37 @@ def segment(prepared: Prepared, model: Model, cord_model: Model | None = None) -
                 f"Model '{manifest.name}' needs a second model that finds the cord, such as 'box'."
             )
         outside = _structure(predict(prepared, cord_model), cord_model, "cord")
+    if combination is not None and combination.rule == "vote":
+        return _vote(prepared, model, outside, combination.fold_threshold)
+    cord, lesion = _read(prepared, model, outside)
+    return Segmentation(cord=cord, lesion=lesion, uncertainty=entropy_bits(lesion))
+
+
+def _read(
+    prepared: Prepared, model: Model, outside: FloatArray | None
+) -> tuple[FloatArray, FloatArray]:
+    """Give the probability of cord and of lesion, the mean of the folds."""
     probability = _predict_in_cut(prepared, model, outside)
     lesion = _structure(probability, model, "lesion")
-    if outside is None or "cord" in manifest.outputs:
-        cord = _structure(probability, model, "cord")
-    else:
-        cord = outside
-    return Segmentation(cord=cord, lesion=lesion, uncertainty=entropy_bits(lesion))
+    if outside is None or "cord" in model.manifest.outputs:
+        return _structure(probability, model, "cord"), lesion
+    return outside, lesion
+
+
+def _vote(
+    prepared: Prepared, model: Model, outside: FloatArray | None, threshold: float
+) -> Segmentation:
+    """Run the folds one by one, and count those that say lesion."""
+    shape = prepared.reference.data.shape
+    cord, lesion, votes = (np.zeros(shape, np.float32) for _ in range(3))
+    for network in model.networks:
+        one_cord, one_lesion = _read(prepared, replace(model, networks=(network,)), outside)
+        cord += one_cord
+        lesion += one_lesion
+        votes += one_lesion >= threshold
+    # Division, not multiplication by 1/n: three of five has to be the number nearest to 0.6.
+    folds = np.float32(len(model.networks))
+    return Segmentation(cord / folds, votes / folds, entropy_bits(lesion / folds))
 
 
 def predict_cord(prepared: Prepared, model: Model) -> FloatArray:
@@ -111,7 +174,7 @@ def predict(
     ----------
     prepared : Prepared
     model : Model
-        With late fusion, the mean over the contrasts that are there.
+        With late fusion it sees one contrast, the first that is there.
     quick : bool
         Stop after the pass without overlap.
     whole : bool
@@ -123,17 +186,8 @@ def predict(
     -------
     ndarray of shape (outputs, i, j, k), float32
     """
-    runs: list[tuple[Volume | None, ...]] = [arrange(prepared, model.manifest.channels)]
-    if model.manifest.fusion == "late":
-        runs = [(channel,) for channel in separate(prepared)]
-    found = [_predict_one(channels, model, quick, whole, mirror) for channels in runs]
-    return found[0] if len(found) == 1 else np.mean(found, axis=0, dtype=np.float32)
-
-
-def _predict_one(
-    channels: tuple[Volume | None, ...], model: Model, quick: bool, whole: bool, mirror: bool
-) -> FloatArray:
-    """Predict from the network's own channels: there and back between the orientations."""
+    late = model.manifest.fusion == "late"
+    channels = (prepared.reference,) if late else arrange(prepared, model.manifest.channels)
     grid = next(channel for channel in channels if channel is not None)
     letters = model.manifest.orientation
     turned = tuple(None if channel is None else orient(channel, letters) for channel in channels)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
-from bids_app.records import FloatArray, Prepared, Volume
+from bids_app.errors import MissingContrast
+from bids_app.records import CONTRASTS, OTHER_NAMES, FloatArray, Prepared, Volume
 
 Box = tuple[slice, slice, slice]
 
@@ -23,13 +25,20 @@ def arrange(prepared: Prepared, channels: Sequence[str]) -> tuple[Volume | None,
         The reference first, then others.
     channels : sequence of str
         Of the model. ``T2w`` or ``reference`` takes the reference wherever it stands; where
-        neither is named, the first channel does. The others follow in order.
+        neither is named, its own contrast or else the first channel does. A channel with the
+        name of another contrast (``UNIT1``) takes the scan of that contrast, where `prepared`
+        says what its scans are. What is left follows in order.
 
     Returns
     -------
     tuple of Volume or None
         One a channel. A network of one channel gets what there is: its own contrast if
         present, else the other.
+
+    Raises
+    ------
+    MissingContrast
+        A network of one channel reads a contrast that the session is known not to have.
 
     Examples
     --------
@@ -41,22 +50,81 @@ def arrange(prepared: Prepared, channels: Sequence[str]) -> tuple[Volume | None,
     (True, True)
     >>> arrange(both, ("second",))[0] is other, arrange(both, ("T2w", "STIR", "PSIR"))[2]
     (True, None)
+    >>> known = Prepared((image, other), contrasts=("T2w", "PSIR"))
+    >>> arrange(known, ("PSIR",))[0] is other
+    True
+    >>> [v and v.data.item() for v in arrange(known, ("T2w", "STIR", "PSIR"))]
+    [1, None, 2]
+    >>> [v and v.data.item() for v in arrange(known, ("PSIR", "T2w"))]
+    [2, 1]
     """
     present = list(prepared.channels)
     if len(channels) == 1:
-        own = 1 if channels[0] == "second" and len(present) > 1 else 0
-        return (present[own] if present[own] is not None else prepared.reference,)
-    first = next((place for place, name in enumerate(channels) if name in _REFERENCE), 0)
-    others = iter(present[1:])
-    chosen = [
-        present[0] if place == first else next(others, None) for place in range(len(channels))
-    ]
-    return tuple(chosen)
+        return (_single(prepared, channels[0]),)
+    contrasts = prepared.contrasts or (None,) * len(present)
+    places = {_contrast(name): place for place, name in enumerate(channels)}
+    places.pop(None, None)
+    first = next((place for place, name in enumerate(channels) if name in _REFERENCE), None)
+    chosen = {places.get(contrasts[0], 0) if first is None else first: present[0]}
+    waiting = []
+    for volume, contrast in zip(present[1:], contrasts[1:], strict=True):
+        if places.get(contrast) in (None, *chosen):
+            waiting.append(volume)
+        else:
+            chosen[places[contrast]] = volume
+    free = (place for place in range(len(channels)) if place not in chosen)
+    chosen.update(zip(free, waiting, strict=False))
+    return tuple(chosen.get(place) for place in range(len(channels)))
 
 
-def separate(prepared: Prepared) -> tuple[Volume, ...]:
-    """Give the contrasts that are there."""
-    return tuple(channel for channel in prepared.channels if channel is not None)
+def _single(prepared: Prepared, name: str) -> Volume:
+    """Choose the scan for a network of one channel."""
+    contrast = _contrast(name)
+    if contrast is not None and name not in _REFERENCE and prepared.contrasts:
+        for volume, own in zip(prepared.channels, prepared.contrasts, strict=True):
+            if own == contrast and volume is not None:
+                return volume
+        there = ", ".join(own for own in prepared.contrasts if own is not None)
+        raise MissingContrast(
+            f"The model reads {contrast}, and of this session {there} is used; is there another "
+            f"scan? --contrasts {contrast} or --reference {contrast} would choose it."
+        )
+    own_place = 1 if name == "second" and len(prepared.channels) > 1 else 0
+    return prepared.channels[own_place] or prepared.reference
+
+
+def _contrast(channel: str) -> str | None:
+    """Give the contrast that a channel is named after, if any.
+
+    Examples
+    --------
+    >>> _contrast("unit1"), _contrast("MP2RAGE"), _contrast("second")
+    ('UNIT1', 'UNIT1', None)
+    """
+    names = {name.lower(): name for name in CONTRASTS}
+    names |= {other.lower(): name for other, name in OTHER_NAMES.items()}
+    return names.get(channel.lower())
+
+
+def one_by_one(prepared: Prepared) -> tuple[Prepared, ...]:
+    """Give each contrast that is there by itself, in its own place.
+
+    Examples
+    --------
+    >>> image, other = (Volume(np.full((1, 1, 1), n), np.eye(4)) for n in (1, 2))
+    >>> [alone.channels[1] is other for alone in one_by_one(Prepared((image, other)))]
+    [False, True]
+    """
+    return tuple(
+        replace(
+            prepared,
+            channels=tuple(
+                channel if place == own else None for place, channel in enumerate(prepared.channels)
+            ),
+        )
+        for own, there in enumerate(prepared.channels)
+        if there is not None
+    )
 
 
 def cut_round(cord: FloatArray, affine: FloatArray, margin_mm: tuple[float, float, float]) -> Box:
@@ -97,10 +165,10 @@ def crop(prepared: Prepared, box: Box) -> Prepared:
     """Cut a box out of every contrast; what is left keeps its place in the world."""
     shift = np.eye(4)
     shift[:3, 3] = [part.start for part in box]
-    return Prepared(
-        tuple(
+    return replace(
+        prepared,
+        channels=tuple(
             None if channel is None else Volume(channel.data[box], channel.affine @ shift)
             for channel in prepared.channels
         ),
-        prepared.alignment,
     )

@@ -18,6 +18,17 @@ FloatArray = NDArray[np.floating[Any]]
 IntArray = NDArray[np.integer[Any]]
 BoolArray = NDArray[np.bool_]
 Status = Literal["done", "up-to-date", "failed"]
+Change = Literal[
+    "baseline",
+    "new",
+    "enlarging",
+    "stable",
+    "shrinking",
+    "merged",
+    "split",
+    "resolved",
+    "not-covered",
+]
 
 # The contrasts that are known by name, and what files and models may call them instead.
 CONTRASTS = ("T2w", "STIR", "PSIR", "UNIT1", "T1w", "T2starw", "PDw")
@@ -324,6 +335,72 @@ class VertebralLevel:
     volume_mm3: float
     lesion_count: int
     lesion_volume_mm3: float
+
+
+class Visit:
+    """One session of a subject as tracking sees it, on the session's own grid.
+
+    Attributes
+    ----------
+    instances : ndarray of int, shape (i, j, k)
+        0 is background.
+    cord : ndarray of bool, shape (i, j, k)
+    affine : ndarray of shape (4, 4)
+        From voxel indices to RAS+ millimetres.
+    from_first : ndarray of shape (4, 4)
+        Maps RAS+ points of the first session to RAS+ points of this one.
+    """
+
+    instances: IntArray
+    cord: BoolArray
+    affine: FloatArray
+    from_first: FloatArray
+
+
+@dataclass(frozen=True)
+class TrackedLesion:
+    """What became of one lesion at one visit; None where something is undefined.
+
+    Attributes
+    ----------
+    lesion_id : int
+        The lesion's number in its subject, the same at all visits.
+    visit : int
+        Index of the visit.
+    change : Change
+    index : int or None
+        Its number among the instances of the visit; None when it is not there.
+    volume_mm3 : float or None
+        0 when it resolved.
+    compared_with : int or None
+        Index of the earlier visit.
+    volume_before_mm3, volume_change_percent, change_limit_percent : float or None
+        Over what both visits cover; of a merger or a split, of all its lesions together.
+    came_from : tuple of int
+        Lesions of the earlier visit that are linked to this one.
+    merged_into : int or None
+        The lesion that this one is now a part of.
+    overlap, distance_mm : float or None
+        Of the link to its own earlier place.
+    covered_fraction : float or None
+        How much of its place the visit it is compared with (that does not show it: this
+        visit) covers.
+    """
+
+    lesion_id: int
+    visit: int
+    change: Change
+    index: int | None = None
+    volume_mm3: float | None = None
+    compared_with: int | None = None
+    volume_before_mm3: float | None = None
+    volume_change_percent: float | None = None
+    change_limit_percent: float | None = None
+    came_from: tuple[int, ...] = ()
+    merged_into: int | None = None
+    overlap: float | None = None
+    distance_mm: float | None = None
+    covered_fraction: float | None = None
 
 
 @dataclass(frozen=True)

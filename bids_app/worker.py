@@ -111,7 +111,7 @@ class Worker:
             "version": __version__,
             "model": self.manifest.to_json(),
             "cord model": read_manifest(find_model(None)).fingerprint,
-            "preset": vars(self.preset),
+            "preset": self.preset.session_settings,
             "device": self.options.device,
             "contrasts": [job.reference.contrast, job.second.contrast if job.second else None],
             "given": [bool(job.cord), bool(job.discs)],

@@ -15,7 +15,7 @@ _CHOICES: dict[str, tuple[object, ...]] = {
     "combination": ("mean", "vote"),
     "connectivity": (6, 18, 26),
 }
-_ABOVE_ZERO = ("lesion_threshold", "cord_threshold", "fold_threshold")
+_ABOVE_ZERO = ("lesion_threshold", "cord_threshold", "fold_threshold", "track_min_overlap")
 _FRACTIONS = ("min_peak_probability", "min_contrast_peak", "zero_below")
 _NAMES = {name.lower(): name for name in CONTRASTS} | {
     old.lower(): name for old, name in OTHER_NAMES.items()

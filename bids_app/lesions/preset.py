@@ -14,6 +14,9 @@ from bids_app.errors import UsageError
 from bids_app.lesions.check import check_contrast, check_known, check_value
 from bids_app.records import Combination
 
+TRACKING = "track_"
+"""How the settings that compare sessions begin; a session's own results do not need them."""
+
 
 @dataclass(frozen=True)
 class Preset:
@@ -57,6 +60,12 @@ class Preset:
         Keep the largest piece of cord and the pieces that continue it; drop strays.
     contrasts : mapping of str to mapping
         Other values for sessions whose second contrast is this one.
+    track_min_overlap : float in (0, 1]
+        Share of a lesion that must lie in or beside one of another session for a link.
+    track_max_distance_mm : float
+        Widest gap between lesions of two sessions that overlap too little but have no other.
+    track_volume_change : float
+        Smallest change of volume, as a fraction, that counts as enlarging or shrinking.
     """
 
     name: str = "default"
@@ -77,6 +86,9 @@ class Preset:
     fill_holes: bool = True
     keep_largest_cord: bool = True
     contrasts: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    track_min_overlap: float = 0.25
+    track_max_distance_mm: float = 3.0
+    track_volume_change: float = 0.3
 
     @property
     def folds(self) -> Combination:
@@ -107,6 +119,16 @@ class Preset:
         """
         values: dict[str, Any] = dict(self.contrasts.get(second or "", {}))
         return replace(self, contrasts={}, **values) if self.contrasts else self
+
+    @property
+    def session_settings(self) -> dict[str, Any]:
+        """Give what decides a session's results: all but the settings of tracking."""
+        return {key: value for key, value in vars(self).items() if not key.startswith(TRACKING)}
+
+    @property
+    def tracking_settings(self) -> dict[str, Any]:
+        """Give what decides how the lesions of several sessions are compared."""
+        return {key: value for key, value in vars(self).items() if key.startswith(TRACKING)}
 
 
 def load_preset(name_or_file: str | Path) -> Preset:

@@ -109,6 +109,30 @@ def rigid(rng: np.random.Generator, displacement_mm: float, rotation_deg: float)
     return matrix
 
 
+def draw_person(rng: np.random.Generator) -> _Spine:
+    """Draw an anatomy of its own, for sessions of one person: see `image_person`."""
+    return _spine(rng)
+
+
+def image_person(
+    person: _Spine, grid: str, matrix: Array, contrast: str, rng: np.random.Generator
+) -> tuple[Volume, Volume]:
+    """Image a person who was moved by `matrix` (RAS+ mm); gives the image and the cord.
+
+    The field of view is moved a little, and turned, as each session's is.
+    """
+    place = _grid(grid, rng, matrix[:3, 3] * rng.uniform(0, 1), shift_mm=3.0)
+    return _render(person, place, np.linalg.inv(matrix), contrast, rng)
+
+
+def cord_coordinates(person: _Spine, grid: Volume, matrix: Array) -> Array:
+    """Give each voxel's place from the middle of the cord in the moved person, (3, i, j, k)."""
+    x, y, z = _points(grid, np.linalg.inv(matrix), np.zeros(3))
+    x = x - person.bend[0] * np.sin(z / 45 + person.phase[0])
+    y = y - person.bend[1] * np.sin(z / 38 + person.phase[1])
+    return np.stack(np.broadcast_arrays(x, y, z))
+
+
 def noisy_cord(cord: Volume, rng: np.random.Generator) -> Volume:
     """Spoil a cord mask as a network would: soft, bumpy, a slab missing, a false blob.
 

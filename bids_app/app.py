@@ -19,6 +19,7 @@ from bids_app.dataset.atomic import write_json
 from bids_app.errors import NoUsableData
 from bids_app.execution.local import StoppedBySignal, describe, run_jobs, stop_on_signals
 from bids_app.execution.plan_table import plan_table
+from bids_app.follow_up import compare_sessions
 from bids_app.options import Options
 from bids_app.records import Outcome
 from bids_app.reporting import write_reports
@@ -35,6 +36,7 @@ class _Record:
     identifier: str
     start: float = field(default_factory=time.monotonic)
     outcomes: list[Outcome] = field(default_factory=list)
+    comparisons: list[Outcome] = field(default_factory=list)
     stopped: str | None = None
 
     @property
@@ -51,7 +53,7 @@ class _Record:
                 "warnings": list(outcome.warnings),
                 "error": outcome.error,
             }
-            for outcome in self.outcomes
+            for outcome in (*self.outcomes, *self.comparisons)
         ]
         document = {
             "version": __version__,
@@ -110,6 +112,12 @@ def run_participant(options: Options) -> int:
         if not (options.stop_on_first_crash and plan.unusable):
             for outcome in run_jobs(plan.jobs, worker, options.stop_on_first_crash):
                 _tell(console, record, outcome, total)
+        failed = [one.identifier for one in record.outcomes if one.status == "failed"]
+        if not (options.stop_on_first_crash and failed):
+            subjects = dict.fromkeys(session.subject for session in plan.sessions)
+            for outcome in compare_sessions(options, plan.preset, subjects, failed):
+                record.comparisons.append(outcome)
+                _print(console, outcome)
     return _finish(console, record)
 
 
@@ -185,7 +193,11 @@ def _recording(options: Options) -> Iterator[_Record]:
 def _tell(console: Console, record: _Record, outcome: Outcome, total: int) -> None:
     """Note an outcome and print one line about it."""
     record.outcomes.append(outcome)
-    place = f"[{len(record.outcomes)}/{total}] " if total else ""
+    _print(console, outcome, f"[{len(record.outcomes)}/{total}] " if total else "")
+
+
+def _print(console: Console, outcome: Outcome, place: str = "") -> None:
+    """Print one line about an outcome, and log it."""
     line = f"{place}{outcome.identifier}: {outcome.status}"
     if outcome.lesions is not None:
         line += f", {outcome.lesions} lesion{'' if outcome.lesions == 1 else 's'}"
@@ -203,6 +215,8 @@ def _finish(console: Console, record: _Record) -> int:
         status: sum(outcome.status == status for outcome in record.outcomes)
         for status in ("done", "up-to-date", "failed")
     }
+    # Comparing sessions is no session of its own, but a failure of it is a failure.
+    count["failed"] += sum(outcome.status == "failed" for outcome in record.comparisons)
     code = 1 if count["failed"] else 0
     record.write(code)
     console.print(

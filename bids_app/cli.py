@@ -84,7 +84,7 @@ def build_parser() -> argparse.ArgumentParser:
 def _add_demo(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     demo = commands.add_parser("demo", help="write a synthetic BIDS dataset with ground truth")
     demo.add_argument("dir", type=Path, metavar="DIR", help="where the dataset goes")
-    demo.add_argument("--subjects", type=int, default=4, metavar="N", help="default: %(default)s")
+    demo.add_argument("--subjects", type=int, default=5, metavar="N", help="default: %(default)s")
     demo.add_argument("--seed", type=int, default=1, metavar="S", help="default: %(default)s")
     demo.add_argument(
         "--score",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from scipy.spatial.transform import Rotation
 
 from bids_app import __version__
 from bids_app.dataset.atomic import write_json, write_text, write_tsv
+from bids_app.demo_course import RECIPE, SESSIONS, follow_known
 from bids_app.errors import UsageError
 from bids_app.imaging.volumes import write_volume
 from bids_app.records import FloatArray
@@ -58,7 +59,11 @@ _COURSES: tuple[tuple[str, tuple[_Visit, ...]], ...] = (
 )
 
 
-def write_demo(folder: Path, subjects: int = 4, seed: int = 1) -> None:
+_FOLLOWED = _Visit("", RECIPE, None, "RAS", 0.0, 0)
+"""The last course is one of three sessions with known change, see `demo_course`."""
+
+
+def write_demo(folder: Path, subjects: int = 5, seed: int = 1) -> None:
     """Write the demo dataset.
 
     Parameters
@@ -66,7 +71,7 @@ def write_demo(folder: Path, subjects: int = 4, seed: int = 1) -> None:
     folder : Path
         Must be empty or not exist yet.
     subjects : int
-        From the third on they repeat the courses of the first four with other spines.
+        From the sixth on they repeat the courses of the first five with other spines.
     seed : int
         The same seed gives the same images.
 
@@ -82,7 +87,8 @@ def write_demo(folder: Path, subjects: int = 4, seed: int = 1) -> None:
     truth = folder / "derivatives" / "ground-truth"
     people = []
     for index in range(subjects):
-        group, visits = _COURSES[index % len(_COURSES)]
+        course = index % (len(_COURSES) + 1)
+        group, visits = _COURSES[course] if course < len(_COURSES) else ("MS", ())
         label = f"{index + 1:02d}"
         rng = np.random.default_rng((seed, index))
         people.append(
@@ -95,6 +101,8 @@ def write_demo(folder: Path, subjects: int = 4, seed: int = 1) -> None:
         )
         for visit, images in zip(visits, _follow(rng, visits), strict=True):
             _write_visit(folder, truth, label, visit, images)
+        if not visits:
+            _write_course(folder, truth, label, rng)
     _write_dataset_files(folder, truth, people)
 
 
@@ -151,6 +159,26 @@ def _disc_labels(images: Imaged) -> NDArray[np.uint8]:
         if (voxel >= 0).all() and (voxel < data.shape).all():
             labels[tuple(voxel)] = number
     return labels
+
+
+def _write_course(folder: Path, truth: Path, label: str, rng: np.random.Generator) -> None:
+    """Write the three sessions of known change, and what became of each lesion."""
+    rows: list[Mapping[str, Any]] = []
+    for known in follow_known(rng):
+        _write_visit(folder, truth, label, replace(_FOLLOWED, session=known.session), known.images)
+        rows += known.rows
+        name = f"sub-{label}_ses-{known.session}_from-T2w_to-ses{SESSIONS[0]}_mode-image_xfm.json"
+        about = {"Description": f"From RAS+ mm of ses-{SESSIONS[0]} to RAS+ mm of this session.",
+                 "Matrix": known.from_first.round(6)}  # fmt: skip
+        write_json(truth / f"sub-{label}" / f"ses-{known.session}" / "anat" / name, about)
+    path = truth / f"sub-{label}" / f"sub-{label}_lesions.tsv"
+    write_tsv(path, ["lesion_id", "session_id", "index", "change"], rows)
+    write_json(path.with_suffix(".json"), {
+        "lesion_id": {"Description": "Number of the lesion in its subject."},
+        "session_id": {"Description": "Session, in the order of time."},
+        "index": {"Description": "Its value in the session's label image; n/a when not there."},
+        "change": {"Description": "What became of it since the session before."},
+    })  # fmt: skip
 
 
 def _write_raw(
@@ -223,7 +251,7 @@ def _write_dataset_files(folder: Path, truth: Path, people: list[dict[str, Any]]
     write_text(folder / "README.md", f"# CordLesion demo\n\n{text}")
     write_text(truth / "README.md", f"# Ground truth of the CordLesion demo\n\n{text}")
     write_text(folder / ".bidsignore", "*_STIR.*\n*_PSIR.*\n")
-    write_text(truth / ".bidsignore", "*_xfm.*\n*_dlabel.*\n")
+    write_text(truth / ".bidsignore", "*_xfm.*\n*_dlabel.*\n*_lesions.*\n")
     write_tsv(folder / "participants.tsv", ["participant_id", "group", "age", "sex"], people)
     write_json(
         folder / "participants.json",

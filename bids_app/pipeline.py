@@ -78,6 +78,11 @@ class Plan:
     manifest: Manifest
     template: TemplateFiles | None = None
 
+    @property
+    def sessions(self) -> tuple[Session, ...]:
+        """Give all selected sessions, usable or not."""
+        return (*(job.session for job in self.jobs), *(session for session, _ in self.unusable))
+
 
 def plan(options: Options) -> Plan:
     """Find the sessions and choose the scans of each; nothing is written."""

@@ -337,6 +337,7 @@ class VertebralLevel:
     lesion_volume_mm3: float
 
 
+@dataclass(frozen=True)
 class Visit:
     """One session of a subject as tracking sees it, on the session's own grid.
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from bids_app.cohort.changes import add_changes
 from bids_app.cohort.session import (
     SIDECAR_END,
     SessionRecord,
@@ -61,7 +62,7 @@ def read_cohort(out_dir: Path) -> Reading:
         dictionary = dictionary or read_table_dictionary(sidecar)
     for identifier, error in failures.items():
         sessions[identifier] = SessionRecord(identifier, "failed", error)
-    return Reading(sessions, dictionary, remarks)
+    return Reading(add_changes(out_dir, sessions), dictionary, remarks)
 
 
 def find_sessions(out_dir: Path) -> Iterator[tuple[str, Path | None]]:

@@ -56,6 +56,10 @@ class SessionRecord:
         ``second_contrast``, ``registration_accepted``, ``model``, ``software_version``.
     lesion_columns, lesions
         Header and rows of its lesion table.
+    inputs_hash : str or None
+        What its results were made from.
+    changes : mapping
+        Counts of new, resolved, ... lesions; empty where sessions were not compared.
     """
 
     identifier: str
@@ -65,6 +69,8 @@ class SessionRecord:
     facts: Mapping[str, Cell] = field(default_factory=dict)
     lesion_columns: tuple[str, ...] = ()
     lesions: tuple[Mapping[str, Cell], ...] = ()
+    inputs_hash: str | None = None
+    changes: Mapping[str, int] = field(default_factory=dict)
 
 
 class UnusableFileError(Exception):
@@ -90,7 +96,7 @@ def read_session(identifier: str, sidecar: Path) -> SessionRecord:
     try:
         content = read_json(sidecar)
         numbers = _numbers(content, sidecar.name)
-        columns, rows = _read_table(_beside(sidecar, _TABLE_END))
+        columns, rows = read_table(_beside(sidecar, _TABLE_END))
         if len(rows) != numbers["lesion_count"]:
             raise UnusableFileError(
                 f"{sidecar.name} counts {numbers['lesion_count']} lesions, "
@@ -98,7 +104,16 @@ def read_session(identifier: str, sidecar: Path) -> SessionRecord:
             )
     except UnusableFileError as error:
         return SessionRecord(identifier, "failed", f"{error}; run this session again with --force")
-    return SessionRecord(identifier, "done", None, numbers, _facts(content), columns, rows)
+    return SessionRecord(
+        identifier,
+        "done",
+        None,
+        numbers,
+        _facts(content),
+        columns,
+        rows,
+        inputs_hash=_text(content.get("InputsHash")),
+    )
 
 
 def _beside(sidecar: Path, end: str) -> Path:
@@ -159,7 +174,8 @@ def _text(value: object) -> str | None:
     return value if isinstance(value, str) and value else None
 
 
-def _read_table(path: Path) -> tuple[tuple[str, ...], tuple[dict[str, Cell], ...]]:
+def read_table(path: Path) -> tuple[tuple[str, ...], tuple[dict[str, Cell], ...]]:
+    """Read a table's header and rows; raise UnusableFileError where there is none."""
     try:
         with path.open(newline="", encoding="utf-8-sig") as lines:
             rows = list(csv.reader(lines, delimiter="\t", quoting=csv.QUOTE_NONE))

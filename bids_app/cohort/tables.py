@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 
+from bids_app.cohort.changes import COUNT_COLUMNS
 from bids_app.cohort.session import Cell, SessionRecord
 
 Dictionary = dict[str, dict[str, Any]]
@@ -78,6 +79,7 @@ _SESSION_COLUMNS: Dictionary = {
         "Description": "Fraction of the cord's volume that is lesion, 0 to 1.",
         "Units": "arbitrary",
     },
+    **COUNT_COLUMNS,
     "second_contrast": {"Description": "Contrast used beside the reference; n/a for none."},
     "registration_accepted": {
         "Description": "Whether the second contrast was moved: false when its header was better."
@@ -86,6 +88,12 @@ _SESSION_COLUMNS: Dictionary = {
     "software_version": {"Description": "Version of CordLesion that wrote the results."},
 }
 _IDENTITY = ("participant_id", "session_id")
+_LESION_ID = {
+    "lesion_id": {
+        "Description": "Number of the lesion in its participant, the same in all sessions; n/a "
+        "where sessions were not compared."
+    }
+}
 
 
 def split_identifier(identifier: str) -> tuple[str, str | None]:
@@ -160,9 +168,11 @@ def lesions_table(
     done = [record for record in _ordered(records) if record.status == "done"]
     columns = list(dict.fromkeys(name for record in done for name in record.lesion_columns))
     rows = [_identity(record) | dict(lesion) for record in done for lesion in record.lesions]
-    frame = pd.DataFrame(rows, columns=[*_IDENTITY, *(columns or ["index", "name"])])
-    described = {name: dictionary.get(name) for name in frame.columns[len(_IDENTITY) :]}
-    return frame, {name: _SESSION_COLUMNS[name] for name in _IDENTITY} | {
+    own = [name for name in columns or ["index", "name"] if name != "lesion_id"]
+    frame = pd.DataFrame(rows, columns=[*_IDENTITY, "lesion_id", *own])
+    frame["lesion_id"] = frame["lesion_id"].astype("Int64")
+    described = {name: dictionary.get(name) for name in own}
+    return frame, {name: _SESSION_COLUMNS[name] for name in _IDENTITY} | _LESION_ID | {
         name: entry if isinstance(entry, dict) else {"Description": "As in the session's table."}
         for name, entry in described.items()
     }
@@ -191,6 +201,7 @@ def _session_row(record: SessionRecord) -> dict[str, Any]:
         "error": record.error and " ".join(record.error.split()),
         **numbers,
         "lesion_load": load,
+        **record.changes,
         **record.facts,
     }
 
@@ -209,6 +220,6 @@ def _typed(frame: pd.DataFrame) -> pd.DataFrame:
     """Give counts, numbers and flags their own types, so that 3 is not written as 3.0."""
     types = {name: "float64" for name, entry in _SESSION_COLUMNS.items() if "Units" in entry}
     types |= {name: "Int64" for name in types if name.startswith("lesion_count")}
-    counts = ("expected_lesion_count_low", "expected_lesion_count_high")
+    counts = ("expected_lesion_count_low", "expected_lesion_count_high", *COUNT_COLUMNS)
     types |= dict.fromkeys(counts, "Int64") | {"registration_accepted": "boolean"}
     return frame.astype(types)

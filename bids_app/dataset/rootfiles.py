@@ -13,7 +13,7 @@ from bids_app.dataset.atomic import write_json, write_text
 
 BIDS_VERSION = "1.10.0"
 CODE_URL = "https://github.com/cordlesion/cordlesion"
-IGNORED = ("*.html", "figures", "log", "*_xfm.*", "*_STIR.*", "*_PSIR.*", "group_*")
+IGNORED = ("*.html", "figures", "log", "*_xfm.*", "*_STIR.*", "*_PSIR.*", "*_lesions.*", "group_*")
 """Lines of ``.bidsignore``: results that BIDS has no name for yet."""
 
 _README = """\

@@ -7,6 +7,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from types import FrameType
 
 from bids_app.errors import CordLesionError, MissingResource
@@ -70,10 +71,20 @@ def run_jobs(
 
 
 def _run_one(job: Job, work: Callable[[Job], Outcome]) -> Outcome:
+    return guarded(job.session.identifier, lambda: work(job))
+
+
+def guarded(identifier: str, work: Callable[[], Outcome]) -> Outcome:
+    """Do one unit's work and time it; what it raises becomes a failed outcome.
+
+    Raises
+    ------
+    MissingResource
+        True for every unit.
+    """
     start = time.monotonic()
-    identifier = job.session.identifier
     try:
-        outcome = work(job)
+        outcome = work()
     except MissingResource:
         raise
     except CordLesionError as error:
@@ -87,10 +98,7 @@ def _run_one(job: Job, work: Callable[[Job], Outcome]) -> Outcome:
         log.info("%s failed", identifier, exc_info=True)
         message = f"{type(error).__name__}: {error} (unexpected; the log file has the details)"
         return Outcome(identifier, "failed", None, time.monotonic() - start, message)
-    seconds = time.monotonic() - start
-    return Outcome(
-        outcome.identifier, outcome.status, outcome.lesions, seconds, None, outcome.warnings
-    )
+    return replace(outcome, seconds=time.monotonic() - start, error=None)
 
 
 def describe(error: CordLesionError) -> str:

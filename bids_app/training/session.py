@@ -82,7 +82,11 @@ class Imaged:
 
 
 def image_session(
-    rng: np.random.Generator, spine: Spine, height_mm: float, recipe: Recipe
+    rng: np.random.Generator,
+    spine: Spine,
+    height_mm: float,
+    recipe: Recipe,
+    pose: Array | None = None,
 ) -> Imaged:
     """Put a person in the scanner: pose, both contrasts on their own grids, ground truth.
 
@@ -93,15 +97,16 @@ def image_session(
     height_mm : float
         Height of the middle of the field of view, see `bids_app.training.anatomy`.
     recipe : Recipe
+    pose : ndarray of shape (4, 4), optional
+        From RAS+ mm of the first image to the spine's frame; drawn by `draw_scanner_pose`
+        when None.
 
     Returns
     -------
     Imaged
     """
-    pose = np.eye(4, dtype=np.float32)
-    pose[:3, :3] = Rotation.from_euler("xyz", rng.normal(0, 3, 3), degrees=True).as_matrix()
-    center = [spine.at("center_x", height_mm), spine.at("center_y", height_mm) + 6, height_mm]
-    pose[:3, 3] = np.array(center) + rng.normal(0, 2, 3)
+    if pose is None:
+        pose = draw_scanner_pose(rng, spine, height_mm)
     shape = tuple(int(mm / _FINE_MM) + 30 for mm in FIELD_MM)
     anatomy = paint(spine, fine_points((shape[0], shape[1], shape[2]), _FINE_MM, pose), _FINE_MM)
     fine = _affine((_FINE_MM,) * 3, anatomy.shape)
@@ -131,6 +136,15 @@ def _discs(spine: Spine, pose: Array) -> dict[int, Array]:
         center = [spine.at("center_x", height), spine.at("center_y", height), height]
         points[number] = to_grid[:3, :3] @ (center + front * out) + to_grid[:3, 3]
     return points
+
+
+def draw_scanner_pose(rng: np.random.Generator, spine: Spine, height_mm: float) -> Array:
+    """Draw how a person lies in the scanner: a few degrees and millimetres off the middle."""
+    pose = np.eye(4, dtype=np.float32)
+    pose[:3, :3] = Rotation.from_euler("xyz", rng.normal(0, 3, 3), degrees=True).as_matrix()
+    center = [spine.at("center_x", height_mm), spine.at("center_y", height_mm) + 6, height_mm]
+    pose[:3, 3] = np.array(center) + rng.normal(0, 2, 3)
+    return pose
 
 
 def _known_displacement(rng: np.random.Generator) -> Array:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import csv
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 from rich.console import Console
 from rich.table import Table
 
@@ -36,6 +38,14 @@ class SessionScore:
     found: int
     hits: int
     false: int
+
+
+@dataclass(frozen=True)
+class ChangeScore:
+    """What became of the lesions of one session: pairs of known and found, ``none`` for no row."""
+
+    session: str
+    pairs: tuple[tuple[str, str], ...]
 
 
 def score_sessions(bids_dir: Path, derivatives: Path) -> list[SessionScore]:
@@ -83,6 +93,66 @@ def _score(known: Path, found: Path) -> SessionScore:
     )
 
 
+def score_changes(bids_dir: Path, derivatives: Path) -> list[ChangeScore]:
+    """Compare what became of each lesion with what is known, for subjects with known change.
+
+    A lesion that is there is found by what it overlaps most, one that resolved by the number
+    that it had in the session before.
+
+    Parameters
+    ----------
+    bids_dir : Path
+        The demo dataset.
+    derivatives : Path
+
+    Returns
+    -------
+    list of ChangeScore
+        Empty when the demo has no such subject, or its results no table.
+    """
+    truth = bids_dir / "derivatives" / "ground-truth"
+    scores = []
+    for table in sorted(truth.glob("sub-*/sub-*_lesions.tsv")):
+        found = derivatives / table.relative_to(truth)
+        if found.exists():
+            scores += _score_course(table.parent, _rows(table), found.parent, _rows(found))
+    return scores
+
+
+def _rows(table: Path) -> list[dict[str, str]]:
+    with table.open(newline="", encoding="utf-8") as lines:
+        return list(csv.DictReader(lines, delimiter="\t"))
+
+
+def _score_course(
+    truth: Path, known: list[dict[str, str]], out: Path, found: list[dict[str, str]]
+) -> list[ChangeScore]:
+    """Go through the sessions, keeping in mind which found lesion was which known one."""
+    scores = []
+    number_of: dict[str, str] = {}
+    for session in dict.fromkeys(row["session_id"] for row in known):
+        name = f"{truth.name}_{session}"
+        place = Path(session) / "anat" / f"{name}{_END}"
+        reference = read_label_map(truth / place).data
+        prediction = read_label_map(out / place).data
+        told = [row for row in found if row["session_id"] == session]
+        by_index = {row["index"]: row for row in told if row["index"] != "n/a"}
+        pairs = []
+        for row in (row for row in known if row["session_id"] == session):
+            if row["index"] != "n/a":
+                hit = np.bincount(prediction[reference == int(row["index"])])
+                hit[:1] = 0
+                match = by_index.get(str(hit.argmax())) if hit.any() else None
+                if match is not None:
+                    number_of[row["lesion_id"]] = match["lesion_id"]
+            else:
+                number = number_of.get(row["lesion_id"])
+                match = next((one for one in told if one["lesion_id"] == number), None)
+            pairs.append((row["change"], match["change"] if match else "none"))
+        scores.append(ChangeScore(name, tuple(pairs)))
+    return scores
+
+
 def score_demo(bids_dir: Path, derivatives: Path) -> int:
     """Print the scores of the demo as a table, and where to look next."""
     scores = score_sessions(bids_dir, derivatives)
@@ -97,6 +167,9 @@ def score_demo(bids_dir: Path, derivatives: Path) -> int:
         )
     console = Console()
     console.print(table)
+    for change in score_changes(bids_dir, derivatives):
+        told = ", ".join(a if a == b else f"{a} (found: {b})" for a, b in change.pairs)
+        console.print(f"{change.session}: {told}", markup=False, soft_wrap=True)
     total = sum(s.reference for s in scores)
     hits = sum(s.hits for s in scores)
     console.print(

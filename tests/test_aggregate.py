@@ -14,6 +14,7 @@ import pandas as pd
 import pytest
 
 from bids_app.cohort.aggregate import CohortTables, aggregate
+from bids_app.cohort.changes import COUNT_COLUMNS
 from bids_app.cohort.read import read_cohort
 from bids_app.cohort.statistics import bootstrap_mean_interval
 
@@ -99,6 +100,8 @@ def test_a_sessions_row(tmp_path: Path) -> None:
         assert pd.isna(row.pop(name))
     for region in ("cervical", "thoracic", "lumbar"):
         assert row.pop(f"lesion_count_{region}") is None
+    # Sessions were not compared.
+    assert all(row.pop(name) is pd.NA for name in COUNT_COLUMNS)
     assert row == {
         "participant_id": "sub-01",
         "session_id": "ses-M0",
@@ -382,3 +385,48 @@ def test_reading_stays_linear(tmp_path: Path) -> None:
     assert len(read_cohort(tmp_path).sessions) == 300
     # The budget, 60 s for 10,000 sessions, is 1.8 s for these; shared machines get more.
     assert time.perf_counter() - started < 5
+
+
+def write_course(out: Path, subject: str, hashes: dict[str, str], *rows: str) -> None:
+    """Write a subject's lesions over its sessions: id, session, index, change."""
+    table = out / subject / f"{subject}_lesions.tsv"
+    table.write_text("\n".join(["lesion_id\tsession_id\tindex\tchange", *rows]) + "\n")
+    listed = [{"session_id": name, "InputsHash": digest} for name, digest in hashes.items()]
+    table.with_suffix(".json").write_text(json.dumps({"Sessions": listed}))
+
+
+def test_changes_and_identities(tmp_path: Path) -> None:
+    write_session(tmp_path, "sub-01_ses-A", (10.0, 20.0), InputsHash="a")
+    write_session(tmp_path, "sub-01_ses-B", (30.0, 5.0), InputsHash="b")
+    write_session(tmp_path, "sub-01_ses-C", (30.0,), InputsHash="changed since")
+    rows = (
+        "1\tses-A\t2\tbaseline", "2\tses-A\t1\tbaseline",
+        "1\tses-B\t1\tmerged", "2\tses-B\tn/a\tmerged", "3\tses-B\t2\tnew",
+        "1\tses-C\t1\tstable", "3\tses-C\tn/a\tresolved",
+    )  # fmt: skip
+    write_course(tmp_path, "sub-01", {"ses-A": "a", "ses-B": "b", "ses-C": "c"}, *rows)
+    tables = aggregate(tmp_path, [], {})
+    counts = tables.sessions[list(COUNT_COLUMNS)]
+    assert counts.iloc[0].isna().all()
+    assert counts.iloc[1].to_dict() == {
+        "new_lesion_count": 1,
+        "enlarging_lesion_count": 0,
+        "stable_lesion_count": 0,
+        "shrinking_lesion_count": 0,
+        "merged_lesion_count": 1,
+        "split_lesion_count": 0,
+        "resolved_lesion_count": 0,
+    }
+    assert counts.iloc[2].isna().all()
+    assert tables.lesions["lesion_id"].tolist() == [2, 1, 1, 3, pd.NA]
+    assert list(tables.dictionaries["lesions"]) == list(tables.lesions.columns)
+
+
+@pytest.mark.parametrize("broken", ["{", "{}", '{"Sessions": 3}', '{"Sessions": []}'])
+def test_a_broken_course_is_as_none(tmp_path: Path, broken: str) -> None:
+    write_session(tmp_path, "sub-01_ses-A", (10.0,))
+    write_course(tmp_path, "sub-01", {}, "1\tses-A\t1\tbaseline")
+    (tmp_path / "sub-01/sub-01_lesions.json").write_text(broken)
+    tables = aggregate(tmp_path, [], {})
+    assert statuses(tables) == {"sub-01_ses-A": "done"}
+    assert tables.lesions["lesion_id"].isna().all()

@@ -18,10 +18,20 @@ import pandas as pd
 import pytest
 from support import ROOT, run_app
 
-from bids_app.demo_score import score_sessions
+from bids_app.demo_score import score_changes, score_sessions
+from bids_app.imaging.itk import read_transform
 from bids_app.segmentation.manifest import BOX, read_manifest
 
-SESSIONS = ("sub-01_ses-M0", "sub-01_ses-M12", "sub-02_ses-M0", "sub-03_ses-M0", "sub-04_ses-M0")
+SESSIONS = (
+    "sub-01_ses-M0",
+    "sub-01_ses-M12",
+    "sub-02_ses-M0",
+    "sub-03_ses-M0",
+    "sub-04_ses-M0",
+    "sub-05_ses-M0",
+    "sub-05_ses-M12",
+    "sub-05_ses-M6",
+)
 
 
 @pytest.fixture(scope="module")
@@ -114,7 +124,7 @@ def test_sidecars_say_where_a_number_comes_from(out: Path) -> None:
 
 def test_group_tables(out: Path) -> None:
     sessions = pd.read_csv(out / "group_sessions.tsv", sep="\t")
-    assert list(sessions["status"]) == ["done"] * 5
+    assert list(sessions["status"]) == ["done"] * 8
     assert set(sessions["group"]) == {"MS", "control"}
     lesions = pd.read_csv(out / "group_lesions.tsv", sep="\t")
     assert len(lesions) == sessions["lesion_count"].sum()
@@ -127,19 +137,46 @@ def test_group_tables(out: Path) -> None:
     assert set(header) <= set(summary)
 
 
+def test_the_known_changes_are_found(demo: Path, out: Path) -> None:
+    changes = {change.session: change for change in score_changes(demo, out)}
+    assert set(changes) == {"sub-05_ses-M0", "sub-05_ses-M6", "sub-05_ses-M12"}
+    known = [pair for change in changes.values() for pair in change.pairs]
+    assert len(known) == 11
+    assert sum(one == other for one, other in known) >= 9
+    assert {"new", "enlarging", "resolved"} <= {one for one, other in known if one == other}
+    sessions = pd.read_csv(out / "group_sessions.tsv", sep="\t").set_index("session_id")
+    followed = sessions[sessions["participant_id"] == "sub-05"]
+    assert np.isnan(followed.loc["ses-M0", "new_lesion_count"])
+    assert followed.loc["ses-M6", "new_lesion_count"] == 1
+    assert followed.loc["ses-M12", "resolved_lesion_count"] == 1
+    lesions = pd.read_csv(out / "group_lesions.tsv", sep="\t")
+    assert lesions.loc[lesions["participant_id"] == "sub-05", "lesion_id"].notna().all()
+    assert lesions.loc[lesions["participant_id"] == "sub-02", "lesion_id"].isna().all()
+
+
+def test_the_transform_of_a_repositioned_session_is_the_known_one(demo: Path, out: Path) -> None:
+    place = Path("sub-05/ses-M6/anat/sub-05_ses-M6_from-T2w_to-sesM0_mode-image_xfm.txt")
+    known = json.loads((demo / "derivatives/ground-truth" / place.with_suffix(".json")).read_text())
+    points = np.array([[0, 0, 60, 1], [0, 0, 0, 1], [0, 0, -60, 1.0]]).T
+    away = (read_transform(out / place) - np.array(known["Matrix"])) @ points
+    assert np.linalg.norm(away[:3], axis=0).max() < 1.0
+
+
 def test_a_second_run_does_nothing_and_says_so(demo: Path, out: Path) -> None:
-    before = {p: p.stat().st_mtime_ns for p in out.rglob("*.nii.gz")}
+    before = {p: p.stat().st_mtime_ns for p in (*out.rglob("*.nii.gz"), *out.rglob("*_lesions.*"))}
     done = run_app(demo, out, "participant")
     assert done.returncode == 0
-    assert "0 done, 5 already up to date, 0 failed" in done.stdout
-    assert {p: p.stat().st_mtime_ns for p in out.rglob("*.nii.gz")} == before
+    assert "0 done, 8 already up to date, 0 failed" in done.stdout
+    assert "sub-05_lesions: up-to-date" in done.stdout
+    after = {p: p.stat().st_mtime_ns for p in (*out.rglob("*.nii.gz"), *out.rglob("*_lesions.*"))}
+    assert after == before
 
 
 def test_a_deleted_output_redoes_just_its_session_alike(demo: Path, out: Path) -> None:
     before = _image_digests(out)
     (out / "sub-03/ses-M0/anat/sub-03_ses-M0_label-cord_mask.nii.gz").unlink()
     done = run_app(demo, out, "participant")
-    assert "1 done, 4 already up to date, 0 failed" in done.stdout
+    assert "1 done, 7 already up to date, 0 failed" in done.stdout
     assert _image_digests(out) == before
 
 

@@ -101,7 +101,7 @@ def test_a_sessions_row(tmp_path: Path) -> None:
     for region in ("cervical", "thoracic", "lumbar"):
         assert row.pop(f"lesion_count_{region}") is None
     # Sessions were not compared.
-    assert all(row.pop(name) is pd.NA for name in COUNT_COLUMNS)
+    assert all(pd.isna(row.pop(name)) for name in COUNT_COLUMNS)
     assert row == {
         "participant_id": "sub-01",
         "session_id": "ses-M0",

@@ -65,7 +65,8 @@ class Candidate:
 
 def settings_of(preset: Preset) -> dict[str, Any]:
     """Give what of a preset decides which lesions there are, as JSON has it."""
-    return {key: value for key, value in vars(preset).items() if key not in _WORDS}
+    settings = preset.session_settings
+    return {key: value for key, value in settings.items() if key not in _WORDS}
 
 
 def applicable(calibration: Calibration | None, preset: Preset) -> Calibration | None:

@@ -245,7 +245,7 @@ def _contrasts(where: str, content: object) -> dict[str, dict[str, float]]:
         key: default
         for key, default in _defaults().items()
         if isinstance(default, int | float) and not isinstance(default, bool)
-        if key not in ("connectivity", "votes_of")
+        if key not in ("connectivity", "votes_of") and not key.startswith(TRACKING)
     }
     checked = {}
     for contrast, values in content.items():

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bids_app import __version__
+from bids_app.convert_arguments import add_convert
 from bids_app.errors import CordLesionError
 from bids_app.evaluate_arguments import add_evaluate
 from bids_app.options import Options, add_app_arguments, options_from_arguments
@@ -74,6 +75,7 @@ def build_parser() -> argparse.ArgumentParser:
     add_app_arguments(run)
     run.set_defaults(run=_run)
     _add_demo(commands)
+    add_convert(commands)
     _add_train(commands)
     _add_models(commands)
     add_evaluate(commands)

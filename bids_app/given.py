@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from itertools import product
 
 import numpy as np
 
 from bids_app.errors import UnreadableImage, UnusableMask
-from bids_app.imaging.grids import to_canonical
+from bids_app.imaging.grids import same_places, to_canonical
 from bids_app.imaging.volumes import read_label_map
 from bids_app.lesions.discs import Discs, find_discs
 from bids_app.lesions.preset import Preset
 from bids_app.lesions.vertebrae import measure_vertebrae
 from bids_app.records import BoolArray, Job, Volume
 from bids_app.results import SessionResult
-
-_ROUNDING_MM = 0.1
 
 
 @dataclass(frozen=True)
@@ -75,7 +72,7 @@ def _read_cord(job: Job, reference: Volume) -> BoolArray | None:
         return None
     path = job.cord.path
     mask = to_canonical(read_label_map(path))
-    if not _same_places(mask, reference):
+    if not same_places(mask, reference):
         raise UnusableMask(
             f"{path} is not on the voxel grid of {job.reference.path.name}: resample the mask to "
             f"it, or leave {job.cord.dataset} out of --derivatives."
@@ -87,15 +84,6 @@ def _read_cord(job: Job, reference: Volume) -> BoolArray | None:
             "--derivatives."
         )
     return cord
-
-
-def _same_places(one: Volume, other: Volume) -> bool:
-    """Tell whether two grids have their outermost voxels at the same places, as programs round."""
-    if one.data.shape != other.data.shape:
-        return False
-    corners = np.array(list(product(*((0, length - 1) for length in one.data.shape))))
-    apart = corners @ (one.affine - other.affine)[:3, :3].T + (one.affine - other.affine)[:3, 3]
-    return bool(np.linalg.norm(apart, axis=1).max() < _ROUNDING_MM)
 
 
 def _read_discs(job: Job) -> Discs | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -93,7 +93,7 @@ def parse_lesion_name(path: Path) -> LesionFile | None:
     if kind is None or "sub" not in entities or len(bare) > 1:
         return None
     own = {key: entities[key] for key in entities if key not in _NOT_OF_THE_SCAN}
-    name = "_".join(f"{key}-{_normalised(key, value)}" for key, value in own.items())
+    name = _joined(own)
     contrast = Scan(path, own, bare[0]).contrast if bare else None
     return LesionFile(path, name, contrast, kind, entities.get("desc"))
 
@@ -176,22 +176,55 @@ def choose_labels(
     return chosen, left_out
 
 
-def _in_bids(folder: Path) -> list[LesionFile]:
-    own = list(_walk(folder))
-    if own:
-        return own
-    labels = [one for place in sorted(folder.glob("derivatives/labels*")) for one in _walk(place)]
-    if labels:
-        return labels
-    others = {place: list(_walk(place)) for place in sorted(folder.glob("derivatives/*"))}
-    filled = {place: found for place, found in others.items() if found}
+def label_folders(folder: Path) -> list[Path]:
+    """Find the folders of a dataset's lesion labels by the rule of `find_lesion_labels`.
+
+    Returns
+    -------
+    list of Path
+        Empty when there is no label.
+
+    Raises
+    ------
+    UsageError
+        Several derivatives folders have lesion labels.
+    """
+    if _has_labels(folder):
+        return [folder]
+    usual = [place for place in sorted(folder.glob("derivatives/labels*")) if _has_labels(place)]
+    if usual:
+        return usual
+    filled = [place for place in sorted(folder.glob("derivatives/*")) if _has_labels(place)]
     if len(filled) > 1:
         raise UsageError(
             f"{folder} has lesion labels in several folders ("
             + ", ".join(str(place.relative_to(folder)) for place in filled)
             + "): give one of them."
         )
-    return next(iter(filled.values()), [])
+    return filled
+
+
+def scan_name(scan: Scan) -> str:
+    """Name a scan as `LesionFile.scan` does.
+
+    Examples
+    --------
+    >>> scan_name(Scan(Path("sub-01_run-02_T2w.nii"), {"sub": "01", "run": "02"}, "T2w"))
+    'sub-01_run-2'
+    """
+    return _joined(scan.entities)
+
+
+def _in_bids(folder: Path) -> list[LesionFile]:
+    return [label for place in label_folders(folder) for label in _walk(place)]
+
+
+def _has_labels(folder: Path) -> bool:
+    return next(_walk(folder), None) is not None
+
+
+def _joined(entities: Mapping[str, str]) -> str:
+    return "_".join(f"{key}-{_normalised(key, value)}" for key, value in entities.items())
 
 
 def _walk(folder: Path) -> Iterator[LesionFile]:

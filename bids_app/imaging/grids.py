@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from itertools import product
 from typing import Any, Literal
 
 import numpy as np
@@ -19,6 +20,8 @@ Interpolation = Literal["nearest", "linear", "cubic"]
 _ORDER: dict[Interpolation, int] = {"nearest": 0, "linear": 1, "cubic": 3}
 # Full width at half maximum of a Gaussian of standard deviation 1.
 _FWHM = 2.3548
+# Programs that write the same grid differ by less.
+_ROUNDING_MM = 0.1
 
 
 def to_canonical(volume: Volume) -> Volume:
@@ -62,6 +65,22 @@ def from_canonical(data: NDArray[Any], like: Volume) -> Volume:
     if restored.shape != like.data.shape:
         raise ValueError(f"Shape {restored.shape} is not {like.data.shape}, the grid to return to.")
     return Volume(np.ascontiguousarray(restored), like.affine)
+
+
+def same_places(one: Volume, other: Volume) -> bool:
+    """Tell whether two grids have their outermost voxels at the same places, as programs round.
+
+    Examples
+    --------
+    >>> one, other = (Volume(np.zeros((9, 9, 9)), np.diag([s, 1, 1, 1])) for s in (1.0, 1.001))
+    >>> same_places(one, other), same_places(one, Volume(one.data, np.diag([1.1, 1, 1, 1])))
+    (True, False)
+    """
+    if one.data.shape != other.data.shape:
+        return False
+    corners = np.array(list(product(*((0, length - 1) for length in one.data.shape))))
+    apart = corners @ (one.affine - other.affine)[:3, :3].T + (one.affine - other.affine)[:3, 3]
+    return bool(np.linalg.norm(apart, axis=1).max() < _ROUNDING_MM)
 
 
 def box_around(mask: BoolArray, spacing_mm: tuple[float, float, float], margin_mm: float) -> Box:

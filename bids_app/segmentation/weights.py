@@ -68,6 +68,11 @@ def choose_device(wanted: str) -> torch.device:
     return torch.device(wanted)
 
 
+def limit_threads(number: int) -> None:
+    """Let PyTorch use so many threads in this process."""
+    torch.set_num_threads(number)
+
+
 def has_fast_bf16(device: torch.device) -> bool:
     """Tell whether the device multiplies bfloat16 in hardware."""
     if device.type == "cuda":

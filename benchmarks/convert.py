@@ -1,0 +1,65 @@
+"""Time and memory of `convert`, on the demo's synthetic sessions.
+
+    python benchmarks/convert.py [--subjects 4 --n-cpus 2 --no-second --no-cord]
+
+Each group of four subjects has five sessions: two with a STIR, one with a PSIR, one with a UNIT1
+and one with a T2w alone. `--no-second` takes the T2w of each only; `--no-cord` removes the cord
+masks, so that the model in the box finds the cord. Writing the demo is not timed. Memory is the
+largest resident set of the main process plus, for each worker, that of the largest worker: an
+upper bound.
+"""
+
+from __future__ import annotations
+
+import argparse
+import resource
+import tempfile
+import time
+from pathlib import Path
+
+from bids_app.cli import main as cordlesion
+from bids_app.demo import write_demo
+
+
+def main() -> None:
+    """Write, convert, convert again, print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--subjects", type=int, default=4)
+    parser.add_argument("--n-cpus", type=int, default=2)
+    parser.add_argument("--no-second", action="store_true")
+    parser.add_argument("--no-cord", action="store_true")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as place:
+        demo = Path(place, "demo")
+        write_demo(demo, arguments.subjects)
+        if arguments.no_cord:
+            for mask in demo.glob("derivatives/*/sub-*/ses-*/anat/*_label-cord_mask.nii.gz"):
+                mask.unlink()
+        command = ["convert", str(demo), "--out", f"{place}/raw", "--test-share", "0"]
+        command += ["--n-cpus", str(arguments.n_cpus)]
+        if arguments.no_second:
+            command += ["--contrasts", "PDw"]
+        sessions = len(list(demo.glob("sub-*/ses-*/anat")))
+        for what in ("first", "again"):
+            start, cpu = time.monotonic(), _cpu_seconds()
+            code = cordlesion(command)
+            wall, used = time.monotonic() - start, _cpu_seconds() - cpu
+            print(
+                f"{what}: exit code {code}; {sessions} sessions on {arguments.n_cpus} processes: "
+                f"{wall:.1f} s by the clock, {used:.1f} s of CPU ({used / sessions:.2f} a session)"
+            )
+    own, worker = (
+        resource.getrusage(who).ru_maxrss / 1024
+        for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+    )
+    print(f"memory: main process {own:.0f} MB, largest worker {worker:.0f} MB")
+
+
+def _cpu_seconds() -> float:
+    """Give the CPU time of this process and of the workers that have ended."""
+    both = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return sum(one.ru_utime + one.ru_stime for one in both)
+
+
+if __name__ == "__main__":
+    main()

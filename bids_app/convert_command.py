@@ -59,6 +59,7 @@ from bids_app.errors import NoUsableData, UnitError, UsageError
 
 _NOTE = "conversion.json"
 _FEWEST_TRAINING = 2
+_SHOWN = 20
 
 log = logging.getLogger("bids_app")
 
@@ -82,6 +83,8 @@ def convert(options: ConvertOptions) -> int:
     cases, left = plan_cases(options, excluded)
     _check_held_out(options, cases)
     known = _known_places(options, cases)
+    # Too few subjects are better found before hours of work than after.
+    _split([(case, {}) for case in cases], options, known)
     _note(options)
     results = list(
         track(
@@ -98,14 +101,7 @@ def convert(options: ConvertOptions) -> int:
         if not one.row
     ]
     if bad and options.on_problem == "fail":
-        for one in bad:
-            console.print(f"{one.dataset}, {one.name}: {one.reason}", markup=False)
-        console.print(
-            f"{len(bad)} of {len(cases)} cases cannot be used: repair them, or give --on-problem "
-            "exclude. The others are kept; the dataset is not completed.",
-            markup=False,
-        )
-        return 1
+        return _refuse(console, bad, len(cases))
     made = [(case, one.row) for case, one in zip(cases, results, strict=True) if one.row]
     if not made:
         raise NoUsableData(f"No case can be used. {bad[0].name}: {bad[0].reason}")
@@ -114,6 +110,18 @@ def convert(options: ConvertOptions) -> int:
     _finish(options, rows, left)
     _tell(console, options, results, rows, left)
     return int(any(one.kind == "failed" for one in bad))
+
+
+def _refuse(console: Console, bad: Sequence[LeftOut], tried: int) -> int:
+    """Say what is wrong with the cases, as ``--on-problem fail`` wants; give the exit code."""
+    for one in bad:
+        console.print(f"{one.dataset}, {one.name}: {one.reason}", markup=False)
+    console.print(
+        f"{len(bad)} of {tried} cases cannot be used: repair them, or give --on-problem exclude. "
+        "The others are kept; the dataset is not completed.",
+        markup=False,
+    )
+    return UnitError.exit_code
 
 
 def _check_earlier(options: ConvertOptions) -> None:
@@ -230,14 +238,23 @@ def _split(
         why = "contrast" if contrast_held and why != "dataset" else why
         test = place.split == TEST
         decided = {"split": place.split, "fold": place.fold, "held_out": why if test else None}
-        rows.append({**row, **decided})
+        who = {"dataset": case.dataset, "participant_id": case.subject}
+        rows.append({**row, **who, **decided})
     training = {(row["dataset"], row["participant_id"]) for row in rows if row["split"] != TEST}
     if len(training) < _FEWEST_TRAINING:
         raise NoUsableData(
             f"{len(training)} subjects are left for training, and a fold needs one to train and "
             "another to validate: add data, or hold out less (--test-share, --hold-out-...)."
         )
-    return rows, held
+    return _renumbered(rows), held
+
+
+def _renumbered(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Give folds numbers without gaps, as nnU-Net counts those of its split file."""
+    used = sorted({row["fold"] for row in rows if row["fold"] is not None})
+    return [
+        row if row["fold"] is None else {**row, "fold": used.index(row["fold"])} for row in rows
+    ]
 
 
 def _is_held_out(case: CasePlan, options: ConvertOptions) -> bool:
@@ -306,8 +323,10 @@ def _tell(
     left: Sequence[LeftOut],
 ) -> None:
     """Print what was done."""
-    for one in left:
+    for one in left[:_SHOWN]:
         console.print(f"Left out: {one.dataset}, {one.name}: {one.reason}", markup=False)
+    if len(left) > _SHOWN:
+        console.print(f"... and {len(left) - _SHOWN} more, see excluded.tsv", markup=False)
     count = {
         key: sum(one.status == key for one in results)
         for key in ("done", "up-to-date", "problem", "failed")

@@ -118,6 +118,7 @@ def plan_cases(
     """
     cases: list[CasePlan] = []
     left: list[LeftOut] = []
+    seen: set[str] = set()
     for name, root in options.datasets.items():
         dataset = _read_labels(name, root, options)
         people = read_participants(root)
@@ -132,7 +133,11 @@ def plan_cases(
                     left.append(LeftOut(name, scan, "asked", reason))
                 elif isinstance(found, LeftOut):
                     left.append(found)
+                elif found.identifier in seen:
+                    reason = "another file has the same name but for its extension"
+                    left.append(LeftOut(name, found.reference.path.name, "problem", reason))
                 else:
+                    seen.add(found.identifier)
                     cases.append(found)
     if not cases:
         reasons = " ".join(f"{one.name}: {one.reason}" for one in left[:3])

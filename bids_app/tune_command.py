@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, fields, replace
@@ -71,9 +70,12 @@ def tune(
 
     Raises
     ------
+    UsageError
+        The base has rules for single folds or contrasts, which one map a case cannot tell.
     NoUsableData
         No case, or none with a lesion where the metric needs one.
     """
+    _refuse_parts(base)
     grid = _with_base(grid or Grid(), base)
     images = list(
         track(
@@ -207,6 +209,22 @@ def _candidates(
     )
 
 
+def _refuse_parts(base: Preset) -> None:
+    """Refuse rules for what a validation prediction has not kept apart."""
+    rules = {
+        "combination": base.combination != "mean",
+        "contrasts": bool(base.contrasts),
+        "zero_below": base.zero_below > 0,
+        "min_contrast_peak": base.min_contrast_peak > 0,
+    }
+    used = [name for name, is_used in rules.items() if is_used]
+    if used:
+        raise UsageError(
+            f"--preset {base.name} sets {', '.join(used)}, rules for single folds or contrasts, "
+            "and a validation prediction is one map; give a preset without."
+        )
+
+
 def _all_candidates(
     cases: Sequence[TuneCase], base: Preset, thresholds: Sequence[float], n_cpus: int
 ) -> Iterator[tuple[Candidates, ...]]:
@@ -252,17 +270,3 @@ def _preset_file(base: Preset, found: Found, metric: str, count: int) -> dict[st
         **kept,
         **dict(zip(LIMITS, found.best.point, strict=True)),
     }
-
-
-def load_json(path: Path) -> dict[str, Any]:
-    """Read a JSON object of our own.
-
-    Raises
-    ------
-    UsageError
-    """
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UsageError(f"{path} cannot be read ({error}).") from error
-    return dict(content)

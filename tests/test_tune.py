@@ -154,6 +154,13 @@ def test_cases_of_the_test_split_are_refused(
     assert "the test split" in capsys.readouterr().err
 
 
+def test_rules_for_single_folds_cannot_be_tuned(
+    made: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert _tune(made, "--preset", "challenge-multimodal") == 2
+    assert "challenge-multimodal sets combination" in capsys.readouterr().err
+
+
 def test_nothing_to_tune_with_is_said(made: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (made / "labels" / "b.nii.gz").unlink()
     assert _tune(made) == 2

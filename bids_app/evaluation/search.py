@@ -140,7 +140,7 @@ def search(
     """
     if not images:
         raise ValueError("there is no image")
-    names = sorted(set(groups))
+    names = sorted(set(groups)) if len(set(groups)) > 1 else []
     members = [[n for n, group in enumerate(groups) if group != name] for name in names]
     tried, without = [], []
     for point in _points(grid):
@@ -151,7 +151,7 @@ def search(
         raise ValueError("no image has a reference lesion")
     best = _best(tried, grid, start)
     held_out = math.nan
-    if len(names) > 1:
+    if names:
         left: list[Scored | float] = []
         for number, name in enumerate(names):
             others = [

@@ -13,6 +13,7 @@ from bids_app.convert_arguments import add_convert
 from bids_app.errors import CordLesionError
 from bids_app.evaluate_arguments import add_evaluate
 from bids_app.options import Options, add_app_arguments, options_from_arguments
+from bids_app.train_arguments import add_train
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -76,7 +77,7 @@ def build_parser() -> argparse.ArgumentParser:
     run.set_defaults(run=_run)
     _add_demo(commands)
     add_convert(commands)
-    _add_train(commands)
+    add_train(commands)
     _add_models(commands)
     add_evaluate(commands)
     _add_templates(commands)
@@ -95,30 +96,6 @@ def _add_demo(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
         help="write nothing; compare these derivatives with the ground truth of DIR",
     )
     demo.set_defaults(run=_demo)
-
-
-def _add_train(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    train = commands.add_parser("train", help="train a model")
-    kinds = train.add_subparsers(required=True, metavar="KIND")
-    box = kinds.add_parser(
-        "box", help="train the model in the box on synthetic spines, or go on with a run"
-    )
-    box.add_argument("folder", type=Path, metavar="RUN_DIR", help="the run; resumed when there")
-    box.add_argument("--steps", type=int, default=8000, help="in all (default: %(default)s)")
-    box.add_argument("--seed", type=int, default=1, help="default: %(default)s")
-    box.add_argument("--batch-size", type=int, default=2, help="default: %(default)s")
-    box.add_argument(
-        "--learning-rate", type=float, default=1e-3, help="AdamW's peak (default: %(default)s)"
-    )
-    box.add_argument("--workers", type=int, default=1, help="default: %(default)s")
-    box.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
-    box.add_argument(
-        "--start", type=Path, metavar="MODEL_DIR", help="start from the weights of this model"
-    )
-    box.add_argument(
-        "--package", type=Path, metavar="MODEL_DIR", help="write the averaged weights there"
-    )
-    box.set_defaults(run=_train_box)
 
 
 def _add_models(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -221,27 +198,6 @@ def _demo(namespace: argparse.Namespace) -> int:
 
     write_demo(namespace.dir, namespace.subjects, namespace.seed)
     print(f"Wrote a synthetic BIDS dataset with its ground truth to {namespace.dir}")
-    return 0
-
-
-def _train_box(namespace: argparse.Namespace) -> int:
-    from bids_app.training.fit import FitSettings, fit
-    from bids_app.training.package import package_box
-
-    settings = FitSettings(
-        folder=namespace.folder,
-        steps=namespace.steps,
-        batch_size=namespace.batch_size,
-        learning_rate=namespace.learning_rate,
-        seed=namespace.seed,
-        workers=namespace.workers,
-        device=namespace.device,
-        start=namespace.start,
-    )
-    state = fit(settings)
-    if namespace.package:
-        manifest = package_box(state, namespace.package, __version__)
-        print(f"Wrote {manifest}")
     return 0
 
 

@@ -86,8 +86,9 @@ class Plan:
 
 def plan(options: Options) -> Plan:
     """Find the sessions and choose the scans of each; nothing is written."""
-    manifest = read_manifest(find_model(options.model))
-    preset = load_preset(options.preset or manifest.preset or "default")
+    folder = find_model(options.model)
+    manifest = read_manifest(folder)
+    preset = _preset(options.preset, manifest, folder)
     jobs, unusable = [], []
     for session in discover(options):
         try:
@@ -130,6 +131,15 @@ def _in_template(job: Job, options: Options, template: TemplateFiles | None) -> 
     if template.regions:
         more |= region_paths(options.out_dir, job.session, job.reference)
     return replace(job, outputs={**job.outputs, **more})
+
+
+def _preset(wanted: str | None, manifest: Manifest, folder: Path) -> Preset:
+    """Load the preset that is asked for, the one in the model's folder, or a shipped one."""
+    own = manifest.preset or "default"
+    if wanted is None and Path(own).name == own and (folder / own).is_file():
+        # Named by the model: where the store lies must not make results out of date.
+        return replace(load_preset(folder / own), name=f"{manifest.name}/{own}")
+    return load_preset(wanted or own)
 
 
 def find_lesions(

@@ -6,7 +6,7 @@ import json
 import re
 import shutil
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -45,6 +45,7 @@ def install(
     choices: Choices | None = None,
     half: bool = False,
     replace_old: bool = False,
+    beside: Mapping[str, str] | None = None,
 ) -> Installed:
     """Install a model; no code of it is run, and a model that fails leaves nothing behind.
 
@@ -62,6 +63,8 @@ def install(
         Store the weights in half precision.
     replace_old : bool
         Replace a model of the same name.
+    beside : mapping, optional
+        Text of further files for the model's folder by their names, such as a model card.
 
     Raises
     ------
@@ -89,6 +92,8 @@ def install(
         built = work / "model"
         built.mkdir()
         manifest, notes = _convert(model, built, choices, half, {"name": name, "source": origins})
+        for file, text in (beside or {}).items():
+            (built / file).write_text(text, encoding="utf-8")
         _publish(built, target, work, replace_old)
     finally:
         shutil.rmtree(work, ignore_errors=True)

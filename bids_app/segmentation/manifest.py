@@ -46,7 +46,7 @@ class Manifest:
     fusion : {"early", "late"}
         One network sees all contrasts, or a one-channel network is run on each of them.
     preset : str or None
-        Name of the post-processing that suits the model.
+        Name of the post-processing that suits the model, or of a JSON file in its folder.
     crop_margin_mm : tuple of float or None
         Room round the cord (right-left, anterior-posterior, superior-inferior) to which images
         are cut before the network sees them, for models trained on such cuts.

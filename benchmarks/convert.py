@@ -18,7 +18,7 @@ import time
 from pathlib import Path
 
 from bids_app.cli import main as cordlesion
-from bids_app.demo import write_demo
+from bids_app.commands.demo import write_demo
 
 
 def main() -> None:

@@ -9,11 +9,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bids_app import __version__
-from bids_app.convert_arguments import add_convert
+from bids_app.commands.convert_arguments import add_convert
+from bids_app.commands.evaluate_arguments import add_evaluate
+from bids_app.commands.train_arguments import add_train
 from bids_app.errors import CordLesionError
-from bids_app.evaluate_arguments import add_evaluate
 from bids_app.options import Options, add_app_arguments, options_from_arguments
-from bids_app.train_arguments import add_train
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -191,10 +191,10 @@ def _refuse_what_is_not_there(options: Options) -> None:
 
 def _demo(namespace: argparse.Namespace) -> int:
     if namespace.score:
-        from bids_app.demo_score import score_demo
+        from bids_app.commands.demo_score import score_demo
 
         return score_demo(namespace.dir, namespace.score)
-    from bids_app.demo import write_demo
+    from bids_app.commands.demo import write_demo
 
     write_demo(namespace.dir, namespace.subjects, namespace.seed)
     print(f"Wrote a synthetic BIDS dataset with its ground truth to {namespace.dir}")
@@ -202,37 +202,37 @@ def _demo(namespace: argparse.Namespace) -> int:
 
 
 def _models_list(_: argparse.Namespace) -> int:
-    from bids_app.models_command import list_models
+    from bids_app.commands.models import list_models
 
     return list_models()
 
 
 def _models_info(namespace: argparse.Namespace) -> int:
-    from bids_app.models_command import show_model
+    from bids_app.commands.models import show_model
 
     return show_model(namespace.name)
 
 
 def _models_install(namespace: argparse.Namespace) -> int:
-    from bids_app.models_command import install_model
+    from bids_app.commands.models import install_model
 
     return install_model(namespace)
 
 
 def _models_export(namespace: argparse.Namespace) -> int:
-    from bids_app.models_command import export
+    from bids_app.commands.models import export
 
     return export(namespace.name, namespace.dir)
 
 
 def _templates_list(_: argparse.Namespace) -> int:
-    from bids_app.templates_command import list_templates
+    from bids_app.commands.templates import list_templates
 
     return list_templates()
 
 
 def _templates_install(namespace: argparse.Namespace) -> int:
-    from bids_app.templates_command import install_template
+    from bids_app.commands.templates import install_template
 
     return install_template(namespace.name, namespace.source, namespace.replace)
 

@@ -12,7 +12,7 @@ from support import ROOT
 @pytest.fixture(scope="session")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Write the demo dataset once."""
-    from bids_app.demo import write_demo
+    from bids_app.commands.demo import write_demo
 
     folder = tmp_path_factory.mktemp("demo") / "bids"
     write_demo(folder)

@@ -18,7 +18,7 @@ import pandas as pd
 import pytest
 from support import ROOT, run_app
 
-from bids_app.demo_score import score_changes, score_sessions
+from bids_app.commands.demo_score import score_changes, score_sessions
 from bids_app.imaging.itk import read_transform
 from bids_app.segmentation.manifest import BOX, read_manifest
 

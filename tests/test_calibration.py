@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 from scipy import special
 
+from bids_app.commands.models import describe_manifest
 from bids_app.errors import MissingResource
 from bids_app.evaluation.calibration import expected_calibration_error, reliability
 from bids_app.evaluation.fitting import fit_dispersion, fit_logistic, fit_temperature
 from bids_app.lesions.preset import load_preset
 from bids_app.lesions.uncertainty import settings_of
-from bids_app.models_command import describe_manifest
 from bids_app.records import Calibration
 from bids_app.segmentation.manifest import BOX, read_manifest
 

@@ -306,7 +306,7 @@ def test_nnunet_accepts_what_comes_out(
 
 @pytest.mark.slow
 def test_the_second_contrast_is_registered_and_the_box_finds_a_cord(tmp_path: Path) -> None:
-    from bids_app.demo import write_demo
+    from bids_app.commands.demo import write_demo
 
     write_demo(tmp_path / "demo", 3)
     for name in ("sub-01", "sub-03"):

@@ -12,7 +12,9 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "bids_app"
-STAGES = {p.name for p in PACKAGE.iterdir() if p.is_dir() and (p / "__init__.py").exists()}
+FOLDERS = {p.name for p in PACKAGE.iterdir() if p.is_dir() and (p / "__init__.py").exists()}
+# The console's commands know the stages, as the files at the top do.
+STAGES = FOLDERS - {"commands"}
 # What any stage may use: nouns, errors, options. Everything else at the top knows the stages.
 GROUND = {"records", "errors", "options", "__version__"}
 # Libraries with one door each.

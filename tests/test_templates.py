@@ -16,10 +16,10 @@ import numpy as np
 import pytest
 from support import run_app
 
+from bids_app.commands.templates import install_template, list_templates
 from bids_app.dataset.templates import find_template, read_regions, source_files
 from bids_app.errors import MissingResource, UsageError
 from bids_app.template_space import load_template
-from bids_app.templates_command import install_template, list_templates
 
 
 @pytest.fixture

@@ -17,9 +17,9 @@ import pytest
 from support import ROOT, run_app
 
 from bids_app.cli import build_parser, main
+from bids_app.commands.train import _begin, _parts
 from bids_app.errors import UsageError
 from bids_app.segmentation.manifest import read_manifest
-from bids_app.train_command import _begin, _parts
 from bids_app.training.card import write_card
 from bids_app.training.raw import check_folds, hash_raw, read_raw
 from bids_app.training.run import read_run

@@ -12,14 +12,14 @@ import pytest
 from scipy import ndimage
 
 from bids_app.cli import main
+from bids_app.commands.tune import find_candidates_of
+from bids_app.commands.tune_cases import TuneCase
 from bids_app.evaluation.matching import match_instances
 from bids_app.evaluation.metrics import detect_at, dice, score_predictions
 from bids_app.evaluation.search import Grid, score_at, search
 from bids_app.imaging.volumes import write_volume
 from bids_app.lesions.preset import Preset, load_preset
 from bids_app.lesions.refine import refine
-from bids_app.tune_cases import TuneCase
-from bids_app.tune_command import find_candidates_of
 
 AFFINE = np.eye(4)
 THRESHOLDS = (0.3, 0.45, 0.6)

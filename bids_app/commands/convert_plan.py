@@ -20,8 +20,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from bids_app.commands.convert_arguments import ConvertOptions
 from bids_app.conversion.identifiers import case_identifier
-from bids_app.convert_arguments import ConvertOptions
 from bids_app.dataset.discover import discover
 from bids_app.dataset.given import find_given
 from bids_app.dataset.labels import (

@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from bids_app.commands.convert_plan import CasePlan
 from bids_app.conversion.splits import TEST, TRAIN, Key, Place
-from bids_app.convert_plan import CasePlan
 from bids_app.errors import UsageError
 
 _BY_CHOICE = {"dataset", "contrast"}

@@ -12,6 +12,8 @@ from typing import Any
 
 from rich.console import Console
 
+from bids_app.commands.tune import PRESET_FILE, Tuning, describe_tuning, tune, write_tuning
+from bids_app.commands.tune_cases import cases_of_run, find_table
 from bids_app.dataset.atomic import plain
 from bids_app.errors import UsageError
 from bids_app.evaluation.search import Metric
@@ -23,8 +25,6 @@ from bids_app.segmentation.store import check_name, models_folder
 from bids_app.segmentation.trained import read_json
 from bids_app.training.card import write_card
 from bids_app.training.run import Run, validation_dice
-from bids_app.tune_cases import cases_of_run, find_table
-from bids_app.tune_command import PRESET_FILE, Tuning, describe_tuning, tune, write_tuning
 
 CARD_FILE = "README.md"
 

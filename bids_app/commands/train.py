@@ -15,10 +15,12 @@ from pathlib import Path
 
 from rich.console import Console
 
+from bids_app.commands.package import check_package_name, package
+from bids_app.commands.tune import PRESET_FILE, describe_tuning, tune, write_tuning
+from bids_app.commands.tune_cases import cases_of_folder, cases_of_run, find_table
 from bids_app.errors import UsageError
 from bids_app.execution.local import StoppedBySignal, stop_on_signals
 from bids_app.lesions.preset import load_preset
-from bids_app.package_command import check_package_name, package
 from bids_app.places import absolute
 from bids_app.resources import machine_cpus
 from bids_app.segmentation.describe import Choices, describe
@@ -36,8 +38,6 @@ from bids_app.training.run import (
     write_run,
 )
 from bids_app.training.watch import Watch
-from bids_app.tune_cases import cases_of_folder, cases_of_run, find_table
-from bids_app.tune_command import PRESET_FILE, describe_tuning, tune, write_tuning
 
 _CASES_FILE = "cases.tsv"
 

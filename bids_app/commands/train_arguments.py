@@ -200,14 +200,14 @@ def _train_box(namespace: argparse.Namespace) -> int:
 def _train_nnunet(namespace: argparse.Namespace) -> int:
     _at_least_one(namespace, "epochs", "iterations", "n_cpus")
     _check_fold_names(namespace.folds)
-    from bids_app.train_command import train
+    from bids_app.commands.train import train
 
     return train(namespace)
 
 
 def _tune(namespace: argparse.Namespace) -> int:
     _at_least_one(namespace, "n_cpus")
-    from bids_app.train_command import tune_only
+    from bids_app.commands.train import tune_only
 
     return tune_only(namespace)
 

@@ -170,6 +170,6 @@ def evaluate_options(
 
 def _run(namespace: argparse.Namespace) -> int:
     options = evaluate_options(namespace)
-    from bids_app.evaluate_command import evaluate
+    from bids_app.commands.evaluate import evaluate
 
     return evaluate(options)

@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.progress import track
 from scipy import ndimage
 
+from bids_app.commands.tune_cases import TuneCase
 from bids_app.dataset.atomic import write_json, write_tsv
 from bids_app.errors import NoUsableData, UnitError, UsageError
 from bids_app.evaluation.matching import match_instances
@@ -24,7 +25,6 @@ from bids_app.imaging.volumes import read_label_map, read_volume
 from bids_app.lesions.preset import Preset
 from bids_app.lesions.refine import refine
 from bids_app.records import FloatArray, IntArray
-from bids_app.tune_cases import TuneCase
 
 PRESET_FILE, CURVE_FILE, TUNING_FILE = "preset.json", "tuning.tsv", "tuning.json"
 # The challenge's reference lesions are joined by faces only.

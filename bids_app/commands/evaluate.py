@@ -14,14 +14,14 @@ from rich.console import Console
 from rich.progress import track
 
 from bids_app import __version__
+from bids_app.commands.evaluate_arguments import EvaluateOptions
+from bids_app.commands.evaluate_pair import Scanned, Settings, score_pair
+from bids_app.commands.evaluate_text import markdown, notes, terminal_table
 from bids_app.dataset.atomic import write_json, write_text, write_tsv
 from bids_app.dataset.labels import choose_labels, find_lesion_labels
 from bids_app.dataset.pairs import Pair, Pairing, pair_labels
 from bids_app.dataset.participants import read_participants, read_table
 from bids_app.errors import NoUsableData, UnitError, UsageError
-from bids_app.evaluate_arguments import EvaluateOptions
-from bids_app.evaluate_pair import Scanned, Settings, score_pair
-from bids_app.evaluate_text import markdown, notes, terminal_table
 from bids_app.evaluation.columns import lesion_dictionary, scan_dictionary
 from bids_app.evaluation.froc import froc_curve
 from bids_app.evaluation.summary import Case, found_by_size, predicted, size_class, summarise

@@ -20,8 +20,8 @@ from nibabel.orientations import aff2axcodes
 from numpy.typing import NDArray
 
 from bids_app import __version__
+from bids_app.commands.convert_plan import CasePlan
 from bids_app.conversion.merge import count_lesions, merge_labels
-from bids_app.convert_plan import CasePlan
 from bids_app.dataset.atomic import write_json
 from bids_app.dataset.derivatives import file_sha256
 from bids_app.errors import CordLesionError, MissingResource, UnusableMask

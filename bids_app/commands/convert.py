@@ -19,6 +19,25 @@ from rich.console import Console
 from rich.progress import track
 
 from bids_app import __version__
+from bids_app.commands.convert_arguments import ConvertOptions
+from bids_app.commands.convert_case import (
+    PLACES,
+    RECORDS,
+    STAGING,
+    Converted,
+    Settings,
+    convert_case,
+    find_file,
+    read_record,
+)
+from bids_app.commands.convert_plan import (
+    CasePlan,
+    LeftOut,
+    contrasts_in,
+    plan_cases,
+    read_exclusions,
+)
+from bids_app.commands.convert_splits import read_places
 from bids_app.conversion.documents import (
     CASE_COLUMNS,
     EXCLUDED_COLUMNS,
@@ -35,25 +54,6 @@ from bids_app.conversion.splits import (
     cross_validation,
 )
 from bids_app.conversion.text import readme
-from bids_app.convert_arguments import ConvertOptions
-from bids_app.convert_case import (
-    PLACES,
-    RECORDS,
-    STAGING,
-    Converted,
-    Settings,
-    convert_case,
-    find_file,
-    read_record,
-)
-from bids_app.convert_plan import (
-    CasePlan,
-    LeftOut,
-    contrasts_in,
-    plan_cases,
-    read_exclusions,
-)
-from bids_app.convert_splits import read_places
 from bids_app.dataset.atomic import write_json, write_text, write_tsv
 from bids_app.errors import NoUsableData, UnitError, UsageError
 

@@ -316,6 +316,6 @@ def _labels(items: Sequence[str], datasets: Mapping[str, Path]) -> dict[str, tup
 
 def _run(namespace: argparse.Namespace) -> int:
     options = convert_options(namespace)
-    from bids_app.convert_command import convert
+    from bids_app.commands.convert import convert
 
     return convert(options)

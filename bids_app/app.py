@@ -20,6 +20,7 @@ from bids_app.errors import NoUsableData
 from bids_app.execution.local import StoppedBySignal, describe, run_jobs, stop_on_signals
 from bids_app.execution.plan_table import plan_table
 from bids_app.follow_up import compare_sessions
+from bids_app.group_level import set_up, summarise
 from bids_app.options import Options
 from bids_app.records import Outcome
 from bids_app.reporting import write_reports
@@ -91,7 +92,7 @@ def run_participant(options: Options) -> int:
     if not plan.jobs:
         reasons = " ".join(str(error) for _, error in plan.unusable[:5])
         raise NoUsableData(f"No session of the selection can be processed. {reasons}")
-    pipeline.set_up(options)
+    set_up(options)
     labelled = sum(job.discs is not None for job in plan.jobs)
     with _recording(options) as record, stop_on_signals():
         for session, error in plan.unusable:
@@ -146,7 +147,7 @@ def run_group(options: Options) -> int:
     NoUsableData
         When no session has results.
     """
-    tables = pipeline.summarise(options)
+    tables = summarise(options)
     counts = tables.sessions["status"].value_counts()
     for remark in tables.remarks:
         log.warning("%s", remark)

@@ -3,21 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bids_app.cohort.aggregate import CohortTables, aggregate
-from bids_app.dataset.atomic import write_json, write_tsv
 from bids_app.dataset.derivatives import output_paths, region_paths, template_paths
 from bids_app.dataset.discover import discover
-from bids_app.dataset.folders import list_sessions
 from bids_app.dataset.given import find_given
-from bids_app.dataset.participants import check_columns, read_participants
-from bids_app.dataset.rootfiles import write_root_files
 from bids_app.dataset.select import select
 from bids_app.dataset.templates import (
     PAM50,
@@ -26,9 +20,7 @@ from bids_app.dataset.templates import (
     find_template,
     templates_home,
 )
-from bids_app.dataset.times import read_years
 from bids_app.errors import CordLesionError, MissingResource, NoCordFound
-from bids_app.frequency import write_frequency_maps
 from bids_app.given import UNKNOWN, Known, add_levels, as_given
 from bids_app.imaging.grids import resample_to, to_canonical
 from bids_app.imaging.registration import register
@@ -48,7 +40,6 @@ from bids_app.records import (
     Session,
     Volume,
 )
-from bids_app.reporting import write_cohort_report
 from bids_app.results import SessionResult
 from bids_app.segmentation.manifest import Manifest, find_model, read_manifest
 
@@ -243,54 +234,3 @@ def _warnings(prepared: Prepared) -> tuple[str, ...]:
     if prepared.alignment is not None and not prepared.alignment.accepted:
         return ("registration rejected: the headers align the contrasts at least as well",)
     return ()
-
-
-def set_up(options: Options) -> None:
-    """Write the files at the top of the derivatives."""
-    write_root_files(options.out_dir, options.bids_dir, os.environ, options.derivatives)
-
-
-def summarise(options: Options) -> CohortTables:
-    """Write the group tables from the derivatives.
-
-    Returns
-    -------
-    CohortTables
-    """
-    known = [
-        session.identifier
-        for session in list_sessions(
-            options.bids_dir, options.participant_labels, options.session_labels
-        )
-    ]
-    column = options.group_column
-    check_columns(options.bids_dir, [*([column] if column else []), *options.covariates])
-    tables = aggregate(
-        options.out_dir,
-        known,
-        read_participants(options.bids_dir),
-        column or "group",
-        options.covariates,
-        read_years(options.bids_dir, known),
-    )
-    set_up(options)
-    for name, frame in (
-        ("sessions", tables.sessions),
-        ("lesions", tables.lesions),
-        ("summary", tables.summary),
-        ("statistics", tables.statistics),
-    ):
-        path = options.out_dir / f"group_{name}.tsv"
-        write_tsv(path, list(frame.columns), _rows(frame))
-        write_json(path.with_suffix(".json"), tables.dictionaries[name])
-    sessions, lesions, statistics = (
-        _rows(frame) for frame in (tables.sessions, tables.lesions, tables.statistics)
-    )
-    write_cohort_report(options.out_dir, sessions, lesions, statistics, column or "group")
-    remarks = write_frequency_maps(options.out_dir, tables.sessions, PAM50)
-    return replace(tables, remarks=(*tables.remarks, *remarks))
-
-
-def _rows(frame: object) -> Sequence[dict[str, object]]:
-    records = frame.astype(object).where(frame.notna(), None)  # type: ignore[attr-defined]
-    return [dict(row) for row in records.to_dict("records")]

@@ -225,17 +225,23 @@ def comparable(volume: Volume, partner: Volume) -> Volume:
 
     Voxels finer than 0.8 mm are merged first: they cost time and do not align better.
     """
-    spacing = np.array(volume.spacing_mm)
-    working = np.maximum(spacing, FINEST_MM)
-    if (working > spacing).any():
-        shape = np.maximum(2, np.ceil(np.array(volume.data.shape) * spacing / working))
-        affine = volume.affine @ np.diag([*(working / spacing), 1.0])
-        # The first coarse voxel begins where the first fine one does.
-        affine[:3, 3] += volume.affine[:3, :3] @ ((working / spacing - 1) / 2)
-        volume = resample_to(volume, Volume(np.zeros(shape.astype(int)), affine))
+    volume = merge_voxels(volume, FINEST_MM)
     data = volume.data.astype(np.float32, copy=False)
     data = smooth_to_profile(data, index_map(volume, partner))
     return Volume(_local_contrast(data, volume.spacing_mm), volume.affine)
+
+
+def merge_voxels(volume: Volume, finest_mm: float) -> Volume:
+    """Bring an image to a grid of the same place whose voxels are no finer than given."""
+    spacing = np.array(volume.spacing_mm)
+    working = np.maximum(spacing, finest_mm)
+    if not (working > spacing).any():
+        return volume
+    shape = np.maximum(2, np.ceil(np.array(volume.data.shape) * spacing / working))
+    affine = volume.affine @ np.diag([*(working / spacing), 1.0])
+    # The first coarse voxel begins where the first fine one does.
+    affine[:3, 3] += volume.affine[:3, :3] @ ((working / spacing - 1) / 2)
+    return resample_to(volume, Volume(np.zeros(shape.astype(int)), affine))
 
 
 def _local_contrast(data: FloatArray, spacing_mm: tuple[float, float, float]) -> FloatArray:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bids_app.imaging._similarity import pose_matrix
+from bids_app.imaging._similarity import merge_voxels, pose_matrix
 from bids_app.imaging.grids import coverage, resample_to
 from bids_app.records import BoolArray, FloatArray, Volume
 
@@ -19,6 +19,7 @@ from bids_app.records import BoolArray, FloatArray, Volume
 _THICK_MM = 4.0
 _NEIGHBOUR_MM = 2.0
 _PATCH_MM = 1.2
+_ENOUGH_MM = 1.6
 # Share of the mean variance below which a voxel's surroundings count as flat.
 _FLAT = 0.02
 
@@ -67,6 +68,11 @@ def build_structure(
     centre_mm : ndarray of shape (3,)
         About which poses turn.
     """
+    if max(fixed.spacing_mm) < _THICK_MM:  # every axis has its neighbours: so many say enough
+        merged = merge_voxels(fixed, _ENOUGH_MM)
+        label = Volume(inside, fixed.affine)
+        inside = resample_to(label, merged, interpolation="nearest").data > 0
+        fixed = merged
     return Structure(fixed, other, inside, _describe(fixed, inside), centre_mm)
 
 

@@ -27,8 +27,9 @@ METRIC = "normalised mutual information of local contrast around the cord"
 _BEYOND_PER_MM2 = 0.05
 # Gain in score below which an alignment is not told from the headers'.
 _LEAST_GAIN = 0.002
-_MOST_REPEATS = 5
-_SETTLED_MM = 0.15
+_THICK_MM = 3.0
+_STRETCH = 49
+_MOST_REPEATS = 2
 _ACROSS_MM = np.arange(-8.0, 9.0, 4.0)
 _ALONG_MM = np.arange(-27.5, 28.0, 2.5)
 _ALONG_WITHOUT_CORDS_MM = np.arange(-12.0, 13.0, 3.0)
@@ -51,6 +52,7 @@ class _Level:
 _COARSE = _Level(4.0, 3000, 4.0, 1.0, 0.3, 90, False)
 _MIDDLE = _Level(2.0, 5000, 2.0, 0.5, 0.1, 250, True)
 _FINE = _Level(0.0, MOST_POINTS, 1.0, 0.3, 0.02, 250, True)
+_LAST = _Level(0.0, MOST_POINTS, 1.0, 0.3, 0.02, 150, False)
 
 
 def register(
@@ -117,16 +119,40 @@ def _search(scene: Scene) -> FloatArray:
     poses = contest.best(middle, field, 5, 3.5)
     poses = [_climb(middle, pose, _MIDDLE) for pose in poses]
     poses = [_climb(fine, pose, _FINE) for pose in contest.best(fine, poses, 3, 1.5)]
-    return _settle(fine, contest.best(fine, poses, 1, 1.5)[0])
+    return _settle(scene, fine, contest.best(fine, poses, 1, 1.5)[0])
 
 
-def _settle(similarity: Similarity, pose: FloatArray) -> FloatArray:
-    """Climb again from where the last climb ended until it stays: no start is remembered."""
+def _settle(scene: Scene, similarity: Similarity, pose: FloatArray) -> FloatArray:
+    """Find the best place along the cord in a stretch about one slice either way.
+
+    Across thick slices the score along the cord is broad and bumpy, and a climb ends on some
+    bump near its start. The margins over the whole stretch, smoothed, have one top. Nothing
+    here knows the headers.
+    """
+    from scipy import ndimage
+
+    thick = float(np.linalg.norm(scene.fixed.affine[2, :3]))
+    if thick < _THICK_MM:
+        return pose
+    offsets = np.linspace(-thick, thick, _STRETCH)
     for _ in range(_MOST_REPEATS):
-        before, pose = pose, _climb(similarity, pose, _FINE)
-        if np.abs(pose - before).max() < _SETTLED_MM:
-            break
+        stretch = [_slide(scene, pose, offset) for offset in offsets]
+        contest = _Contest(scene.structure(), stretch)
+        curve = ndimage.gaussian_filter1d(contest.margins(similarity, []), _STRETCH / 12)
+        step = float(offsets[np.argmax(curve)])
+        pose = _climb(similarity, _slide(scene, pose, step), _LAST)
     return pose
+
+
+def _slide(scene: Scene, pose: FloatArray, along_mm: float) -> FloatArray:
+    """Shift a pose along the cord, and with it across, as the cord itself bends."""
+    moved = pose.copy()
+    moved[2] += along_mm
+    if scene.fixed_line is None or scene.other_line is None:
+        return moved
+    lines = (scene.fixed_line, scene.other_line, scene.centre_mm)
+    here, there = (lay_onto(*lines, float(height)) for height in (pose[2], moved[2]))
+    return moved if here is None or there is None else pose + (there - here)
 
 
 def _starts(scene: Scene, similarity: Similarity) -> list[FloatArray]:
@@ -203,27 +229,27 @@ class _Contest:
         self, similarity: Similarity, poses: Sequence[FloatArray], most: int, apart_mm: float
     ) -> list[FloatArray]:
         """Keep the best poses, and one of those that ended in the same place."""
-        intensity = similarity.margins([*self._field, *poses])
-        structure = self._margins(poses)
         beyond = np.array([max(0.0, abs(float(pose[2])) - REACH_MM) for pose in poses])
-        cost = _BEYOND_PER_MM2 * beyond**2
-        for margins in (intensity, structure):
-            spread = float(margins[: len(self._field)].std())
-            cost -= margins[len(self._field) :] / max(spread, 1e-9)
+        cost = _BEYOND_PER_MM2 * beyond**2 - self.margins(similarity, poses)[len(self._field) :]
         kept: list[FloatArray] = []
         for index in np.argsort(cost, kind="stable"):
             if all(np.abs(poses[index] - other)[:3].max() > apart_mm for other in kept):
                 kept.append(poses[index])
         return kept[:most]
 
-    def _margins(self, poses: Sequence[FloatArray]) -> FloatArray:
-        """Give the margins by structure of the field and of further poses."""
+    def margins(self, similarity: Similarity, poses: Sequence[FloatArray]) -> FloatArray:
+        """Give what poses win by over the field and each other, in spreads of the field."""
+        everyone = [*self._field, *poses]
         differences = [*self._differences, *map(self._structure.difference, poses)]
 
         def compare(one: int, other: int, shared: BoolArray) -> float:
             return float((differences[other][shared] - differences[one][shared]).mean())
 
-        return tournament([~np.isnan(difference) for difference in differences], compare)
+        structure = tournament([~np.isnan(difference) for difference in differences], compare)
+        total = np.zeros(len(everyone))
+        for margins in (similarity.margins(everyone), structure):
+            total += margins / max(float(margins[: len(self._field)].std()), 1e-9)
+        return total
 
 
 def _judge(scene: Scene, pose: FloatArray) -> tuple[float, float]:

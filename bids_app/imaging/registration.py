@@ -28,7 +28,8 @@ _BEYOND_PER_MM2 = 0.05
 # Gain in score below which an alignment is not told from the headers'.
 _LEAST_GAIN = 0.002
 _THICK_MM = 3.0
-_STRETCH = 49
+_STRETCH = 43
+_SMOOTHNESS = 5.0
 _MOST_REPEATS = 2
 _ACROSS_MM = np.arange(-8.0, 9.0, 4.0)
 _ALONG_MM = np.arange(-27.5, 28.0, 2.5)
@@ -52,7 +53,7 @@ class _Level:
 _COARSE = _Level(4.0, 3000, 4.0, 1.0, 0.3, 90, False)
 _MIDDLE = _Level(2.0, 5000, 2.0, 0.5, 0.1, 250, True)
 _FINE = _Level(0.0, MOST_POINTS, 1.0, 0.3, 0.02, 250, True)
-_LAST = _Level(0.0, MOST_POINTS, 1.0, 0.3, 0.02, 150, False)
+_LAST = _Level(0.0, MOST_POINTS, 1.0, 0.3, 0.05, 120, False)
 
 
 def register(
@@ -136,12 +137,26 @@ def _settle(scene: Scene, similarity: Similarity, pose: FloatArray) -> FloatArra
         return pose
     offsets = np.linspace(-thick, thick, _STRETCH)
     for _ in range(_MOST_REPEATS):
-        stretch = [_slide(scene, pose, offset) for offset in offsets]
+        stretch = _stretch(scene, similarity, pose, offsets)
         contest = _Contest(scene.structure(), stretch)
-        curve = ndimage.gaussian_filter1d(contest.margins(similarity, []), _STRETCH / 12)
-        step = float(offsets[np.argmax(curve)])
-        pose = _climb(similarity, _slide(scene, pose, step), _LAST)
-    return pose
+        curve = ndimage.gaussian_filter1d(contest.margins(similarity, []), _SMOOTHNESS)
+        pose = stretch[int(np.argmax(curve))]
+    return _climb(similarity, pose, _LAST)
+
+
+def _stretch(
+    scene: Scene, similarity: Similarity, pose: FloatArray, offsets: FloatArray
+) -> list[FloatArray]:
+    """Lay out poses along the cord that fit equally well across it.
+
+    A pose that was fitted at one place along the cord does best there. So a few are fitted all
+    along, and the line through them is followed.
+    """
+    nodes = offsets[:: (_STRETCH - 1) // 6]
+    start = [_slide(scene, pose, float(offset)) for offset in nodes]
+    left = np.stack([_climb(similarity, node, _LAST) - node for node in start])
+    line = np.polynomial.polynomial.polyfit(nodes, left, 1)
+    return [_slide(scene, pose, float(x)) + line[0] + line[1] * x for x in offsets]
 
 
 def _slide(scene: Scene, pose: FloatArray, along_mm: float) -> FloatArray:

@@ -1,9 +1,10 @@
 """Rigid alignment of a second contrast to the reference around the spinal cord.
 
-The method: local contrast of both images, normalised mutual information at points within 25 mm
-of the cord, a search over plausible starts, and Powell's method from coarse to fine, bounded at
-each step. Where the cord is known in both images, their centrelines give the starts. What comes
-out is judged at points that the search never saw and on which both alignments can be scored.
+The method: normalised mutual information of local contrast at points within 25 mm of the cord,
+climbed by Powell's method from coarse to fine and from starts all along the cord (where the cord
+is known in both images, their centrelines give the starts). Poses are chosen by that and by the
+structures that they bring together, compared in pairs at the points that both cover: a smaller
+overlap looks more alike. What comes out is judged at points that the search never saw.
 """
 
 from __future__ import annotations
@@ -23,17 +24,20 @@ from bids_app.records import Alignment, BoolArray, FloatArray, Volume
 
 METRIC = "normalised mutual information of local contrast around the cord"
 
-# Cost (in spreads of the margins) of a shift along the cord beyond what headers are off by.
+# Cost (in spreads of the margins) of a shift along the cord beyond the reach of the starts.
 _BEYOND_PER_MM2 = 0.05
 # Gain in score below which an alignment is not told from the headers'.
 _LEAST_GAIN = 0.002
+# Slices from which on the place along the cord is settled over a stretch: number of poses on
+# it, width of its smoothing in poses, rounds.
 _THICK_MM = 3.0
 _STRETCH = 43
 _SMOOTHNESS = 5.0
-_MOST_REPEATS = 2
-_ACROSS_MM = np.arange(-8.0, 9.0, 4.0)
+_ROUNDS = 2
+# Starts along the cord, and where no cord gives their place across it.
 _ALONG_MM = np.arange(-27.5, 28.0, 2.5)
 _ALONG_WITHOUT_CORDS_MM = np.arange(-12.0, 13.0, 3.0)
+_ACROSS_MM = np.arange(-8.0, 9.0, 4.0)
 _PITCH_MM = (-4.0, 0.0, 4.0)
 
 
@@ -136,7 +140,7 @@ def _settle(scene: Scene, similarity: Similarity, pose: FloatArray) -> FloatArra
     if thick < _THICK_MM:
         return pose
     offsets = np.linspace(-thick, thick, _STRETCH)
-    for _ in range(_MOST_REPEATS):
+    for _ in range(_ROUNDS):
         stretch = _stretch(scene, similarity, pose, offsets)
         contest = _Contest(scene.structure(), stretch)
         curve = ndimage.gaussian_filter1d(contest.margins(similarity, []), _SMOOTHNESS)

@@ -24,7 +24,10 @@ from bids_app.records import Alignment, BoolArray, FloatArray, Volume
 
 METRIC = "normalised mutual information of local contrast around the cord"
 
-# Cost (in spreads of the margins) of a shift along the cord beyond the reach of the starts.
+# Cost of a shift along the cord, in spreads of the margins: the next vertebra, which looks alike,
+# must win by this much. Nearer it costs in proportion, further no more, up to the starts' reach.
+_NEXT_VERTEBRA = 2.0
+_VERTEBRA_MM = 18.0
 _BEYOND_PER_MM2 = 0.05
 # Gain in score below which an alignment is not told from the headers'.
 _LEAST_GAIN = 0.002
@@ -32,7 +35,7 @@ _LEAST_GAIN = 0.002
 # it, width of its smoothing in poses, rounds.
 _THICK_MM = 3.0
 _STRETCH = 43
-_SMOOTHNESS = 5.0
+_SMOOTHNESS = 7.0
 _ROUNDS = 2
 # Starts along the cord, and where no cord gives their place across it.
 _ALONG_MM = np.arange(-27.5, 28.0, 2.5)
@@ -248,8 +251,10 @@ class _Contest:
         self, similarity: Similarity, poses: Sequence[FloatArray], most: int, apart_mm: float
     ) -> list[FloatArray]:
         """Keep the best poses, and one of those that ended in the same place."""
-        beyond = np.array([max(0.0, abs(float(pose[2])) - REACH_MM) for pose in poses])
-        cost = _BEYOND_PER_MM2 * beyond**2 - self.margins(similarity, poses)[len(self._field) :]
+        along = np.abs([float(pose[2]) for pose in poses])
+        cost = _NEXT_VERTEBRA * np.minimum(along / _VERTEBRA_MM, 1.0)
+        cost += _BEYOND_PER_MM2 * np.maximum(0.0, along - REACH_MM) ** 2
+        cost -= self.margins(similarity, poses)[len(self._field) :]
         kept: list[FloatArray] = []
         for index in np.argsort(cost, kind="stable"):
             if all(np.abs(poses[index] - other)[:3].max() > apart_mm for other in kept):

@@ -52,11 +52,22 @@ def features_of(reading: Reading) -> FloatArray:
     return np.array([each.features for each in reading.candidates]).reshape(-1, 3)
 
 
-def fit(readings: Sequence[Reading], preset: Preset, source: str) -> Calibration:
-    """Fit all of a calibration record."""
+def fit(
+    readings: Sequence[Reading], preset: Preset, source: str, logistic: bool = False
+) -> Calibration:
+    """Fit all of a calibration record.
+
+    The probability is that of a temperature, fitted on reported lesions, or of a logistic
+    regression on all candidates, which was less well calibrated on other sessions.
+    """
     features = joined(readings, features_of)
     right = joined(readings, lambda r: r.right)
-    intercept, weights = fit_logistic(features, right)
+    if logistic:
+        intercept, weights = fit_logistic(features, right)
+    else:
+        reported = joined(readings, lambda r: r.reported)
+        temperature = fit_temperature(features[reported, 0], right[reported])
+        intercept, weights = 0.0, np.array([1 / temperature, 0.0, 0.0])
     per_mm = [
         sum(len(r.missed_mm3) for r in readings if r.contrasts == n)
         / sum(r.cord_mm for r in readings if r.contrasts == n)
@@ -197,6 +208,7 @@ def main() -> None:
     parser.add_argument("--cache", type=Path, default=Path("checkpoints/calibration"))
     parser.add_argument("--placement", choices=("registered", "known"), default="registered")
     parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--logistic", action="store_true", help="in place of a temperature")
     parser.add_argument("--write", action="store_true", help="put the record into model.json")
     arguments = parser.parse_args()
     model_folder = Path(find_model(arguments.model))
@@ -209,7 +221,7 @@ def main() -> None:
     checked = read_cohort(*arguments.check, work, preset, arguments.workers)
     number, seed = arguments.fit
     source = f"{number} synthetic sessions (seed {seed}), with and without a second contrast"
-    record = fit(fitted, preset, source)
+    record = fit(fitted, preset, source, arguments.logistic)
     console = Console(width=150)
     console.print(record)
     console.print(chance_table(fitted, checked, record))

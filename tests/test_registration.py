@@ -14,12 +14,10 @@ import SimpleITK as sitk  # noqa: N813
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from nibabel.affines import apply_affine
-from scipy import ndimage
 
 from bids_app.errors import UnreadableImage
 from bids_app.imaging._centreline import centreline, lay_onto
-from bids_app.imaging._similarity import FEWEST_POINTS, pose_matrix, tournament
-from bids_app.imaging._structure import build_structure
+from bids_app.imaging._similarity import pose_matrix
 from bids_app.imaging.grids import coverage, resample_to
 from bids_app.imaging.itk import (
     from_image,
@@ -207,51 +205,6 @@ def test_lines_without_a_common_height_are_not_laid():
     assert lay_onto(line, line + np.array([[0], [0], [100]]), np.zeros(3), 0.0) is None
 
 
-# -- choosing between poses ------------------------------------------------------------------
-
-
-def test_a_tournament_compares_poses_where_both_cover():
-    # The first pose sees only the half where all look alike most; there it loses by 0.1.
-    count = 4 * FEWEST_POINTS
-    half = np.arange(count) < count // 2
-    local = [np.where(half, 0.8, np.nan), np.where(half, 0.9, 0.2), np.where(half, 0.7, 0.1)]
-
-    def compare(one, other, shared):
-        return float(local[one][shared].mean() - local[other][shared].mean())
-
-    margins = tournament([~np.isnan(values) for values in local], compare)
-    assert np.nanmean(local[0]) > np.nanmean(local[1])
-    assert margins.argsort().tolist() == [2, 0, 1]
-    np.testing.assert_allclose(margins[0], (-0.1 + 0.1) / 2, atol=1e-12)
-    np.testing.assert_allclose(margins[1], (0.1 * 1 + 0.15 * 2) / 3, atol=1e-12)
-
-
-def test_too_few_common_points_are_no_contest():
-    apart = np.arange(4 * FEWEST_POINTS) < 2 * FEWEST_POINTS
-    np.testing.assert_array_equal(tournament([apart, ~apart], lambda *_: 1.0), [0, 0])
-
-
-@pytest.mark.parametrize("contrast", [lambda x: x, lambda x: -x, lambda x: np.abs(x - 0.2)])
-@pytest.mark.parametrize("spacing", [(1.0, 1.0, 1.0), (0.8, 0.8, 5.0)])
-def test_structures_differ_least_where_images_agree_whatever_the_contrast(contrast, spacing):
-    rng = np.random.default_rng(0)
-    data = ndimage.gaussian_filter(rng.normal(size=(28, 28, 20)), 1.5).astype(np.float32)
-    data /= data.std()
-    affine = np.diag([*spacing, 1.0])
-    fixed, other = Volume(data, affine), Volume(contrast(data).astype(np.float32), affine)
-    inside = np.zeros(data.shape, dtype=bool)
-    inside[6:-6, 6:-6, 4:-4] = True
-    structure = build_structure(fixed, other, inside, np.zeros(3))
-    shifts = [(0, 0, 0), (2, 0, 0), (0, -2, 0), (0, 0, spacing[2]), (3, 3, 0)]
-    differences = [
-        structure.difference(np.array([*shift, 0.0, 0.0, 0.0])).mean() for shift in shifts
-    ]
-    assert int(np.argmin(differences)) == 0
-    far = structure.difference(np.array([0.0, 0.0, 500.0, 0.0, 0.0, 0.0]))
-    assert np.isnan(far).all()
-    assert far.size == np.count_nonzero(structure.inside) > 100
-
-
 # -- registration --------------------------------------------------------------------------
 
 # Seed, grids, contrast and the largest error accepted (mm). Along the cord, thick slices with a
@@ -287,23 +240,6 @@ def test_noisy_cords_on_both_reach_beyond_the_search_by_intensity():
     error = phantoms.error_at_cord(alignment.matrix, far @ pair.matrix, pair.reference_cord)
     assert alignment.accepted
     assert error < 0.7
-
-
-def test_thick_slabs_come_to_one_place_along_the_cord_from_other_headers():
-    pair = phantoms.make_pair(10)  # isotropic and thick, T2w and PSIR
-    rng = np.random.default_rng(10)
-    cord = phantoms.noisy_cord(pair.reference_cord, rng).data
-    moving_cord = phantoms.noisy_cord(pair.moving_cord, rng).data
-    ends = []
-    for along_mm in (0.0, -6.0):
-        extra = pose_matrix(np.array([2.0, 0.0, along_mm, 1.0, 0.0, 1.0]), np.zeros(3))
-        moving = Volume(pair.moving.data, extra @ pair.moving.affine)
-        alignment = register(moving, pair.reference, cord, moving_cord)
-        assert alignment.accepted
-        ends.append(np.linalg.inv(extra) @ alignment.matrix)
-    for end in ends:
-        assert phantoms.error_at_cord(end, pair.matrix, pair.reference_cord) < 1.0
-    assert phantoms.error_at_cord(ends[0], ends[1], pair.reference_cord) < 0.7
 
 
 def test_aligned_images_stay_where_they_are():

@@ -15,14 +15,13 @@ from bids_app.imaging._similarity import (
     build_similarity,
     comparable,
 )
-from bids_app.imaging._structure import Structure, build_structure
 from bids_app.imaging.grids import Box, box_around, coverage, crop, resample_to
 from bids_app.records import BoolArray, FloatArray, Volume
 
 # Vertebrae and discs, which tell one height from another, lie within this distance.
 REGION_MM = 25.0
-# One vertebra further the image looks alike again.
-REACH_MM = 28.0
+# One vertebra further the image looks alike again: no start lies beyond half of one or so.
+REACH_MM = 12.0
 MOST_POINTS = 12000
 
 
@@ -34,8 +33,6 @@ class Scene:
     ----------
     fixed, other : Volume
         Cut to the cord's surroundings, at a common resolution, in local contrast.
-    region : ndarray of bool, of the fixed image's shape
-        The surroundings of the cord.
     points_mm, judge_mm : ndarray of shape (3, n)
         RAS+ points of the fixed image, in random order: for the search, and for judging it.
     centre_mm : ndarray of shape (3,)
@@ -46,7 +43,6 @@ class Scene:
 
     fixed: Volume
     other: Volume
-    region: BoolArray
     points_mm: FloatArray
     judge_mm: FloatArray
     centre_mm: FloatArray
@@ -57,10 +53,6 @@ class Scene:
         """Build the similarity at some of the points, through some blur."""
         chosen = self.points_mm[:, :points]
         return build_similarity(self.fixed, self.other, chosen, self.centre_mm, fwhm_mm)
-
-    def structure(self) -> Structure:
-        """Build the comparison of structures around the cord."""
-        return build_structure(self.fixed, self.other, self.region, self.centre_mm)
 
     def judge(self) -> Similarity:
         """Build the similarity at points of its own, without blur."""
@@ -87,12 +79,11 @@ def build_scene(
     voxels = np.random.default_rng(seed).permutation(np.argwhere(usable))
     half = min(MOST_POINTS, len(voxels) // 2)
     points = _world(voxels[: 2 * half], fixed)
-    near = comparable(crop(fixed, box_around(region, fixed.spacing_mm, REGION_MM)), other)
-    around = _surroundings(points, other, cords[1])
+    near = crop(fixed, box_around(region, fixed.spacing_mm, REGION_MM))
+    around = _box_of(points, other, cords[1], REACH_MM + REGION_MM)
     return Scene(
-        fixed=near,
+        fixed=comparable(near, other),
         other=comparable(crop(other, around), fixed),
-        region=resample_to(Volume(region, fixed.affine), near, interpolation="nearest").data > 0,
         points_mm=points[:half].T,
         judge_mm=points[half:].T,
         centre_mm=_world(np.argwhere(shared).mean(axis=0), fixed),
@@ -134,15 +125,12 @@ def _region(
     return region
 
 
-def _surroundings(points: FloatArray, image: Volume, cord: Volume | None) -> Box:
-    """Give the box of an image around its own cord, or else around points in the world.
-
-    Around the cord it is the same wherever the header places the image.
-    """
-    if cord is not None:
-        return box_around(cord.data > 0.5, image.spacing_mm, REGION_MM + REACH_MM)
+def _box_of(points: FloatArray, image: Volume, cord: Volume | None, margin_mm: float) -> Box:
+    """Give the box of an image around points in the world and around its own cord."""
     index = (points - image.affine[:3, 3]) @ np.linalg.inv(image.affine[:3, :3]).T
     index = np.clip(np.rint(index).astype(int), 0, np.array(image.data.shape) - 1)
     mark = np.zeros(image.data.shape, dtype=bool)
     mark[tuple(index.T)] = True
-    return box_around(mark, image.spacing_mm, REGION_MM + REACH_MM)
+    if cord is not None:
+        mark |= cord.data > 0.5
+    return box_around(mark, image.spacing_mm, margin_mm)

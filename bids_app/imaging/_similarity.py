@@ -8,9 +8,7 @@ Recognition 32(1):71-86, 1999.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from itertools import combinations
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -77,61 +75,39 @@ class Similarity:
     bins: int
     start_count: int
 
-    def score(self, pose: FloatArray) -> float:
-        """Give (H(a) + H(b)) / H(a, b) - 1 over the points, which lie inside both images.
+    def score(self, pose: FloatArray, where: BoolArray | None = None) -> float:
+        """Give (H(a) + H(b)) / H(a, b) - 1 over the points inside both images.
 
-        Scores over different points do not compare: the fewer they are, the more alike they
-        look. See :meth:`at` and :meth:`margins`.
+        Less than half of the points that overlap by the headers lowers the score in
+        proportion: a small overlap is easily alike.
+
+        Parameters
+        ----------
+        pose : ndarray of shape (6,)
+        where : ndarray of bool, shape (n,), optional
+            The points to use; without it, all that are covered.
         """
-        return self._alike(self._sample(self._position(pose)), self.fixed_bins)
-
-    def score_covered(self, pose: FloatArray) -> float:
-        """Give the score over the points inside the other image, for a rough choice.
-
-        Less than half of those that overlap by the headers lower it in proportion.
-        """
-        position = self._position(pose)
-        use = self._inside(position)
-        alike = self._alike(self._sample(position[:, use]), self.fixed_bins[use])
-        return alike * min(1.0, 2 * np.count_nonzero(use) / max(1, self.start_count))
-
-    def at(self, where: BoolArray) -> Similarity:
-        """Keep some of the points."""
-        return replace(self, points_mm=self.points_mm[:, where], fixed_bins=self.fixed_bins[where])
-
-    def margins(self, poses: Sequence[FloatArray]) -> FloatArray:
-        """Give what each pose wins by over the others, see :func:`tournament`."""
-        positions = [self._position(pose) for pose in poses]
-        values = [self._sample(position) for position in positions]
-
-        def compare(one: int, other: int, shared: BoolArray) -> float:
-            bins = self.fixed_bins[shared]
-            first, second = (values[index][shared] for index in (one, other))
-            return self._alike(first, bins) - self._alike(second, bins)
-
-        return tournament([self._inside(position) for position in positions], compare)
-
-    def _sample(self, position: FloatArray) -> FloatArray:
-        """Read the other image at voxel coordinates; beyond its edge the edge goes on."""
         from scipy import ndimage
 
-        value: FloatArray = ndimage.map_coordinates(self.other, position, order=1, mode="nearest")
-        return value
-
-    def _alike(self, value: FloatArray, fixed_bins: IntArray) -> float:
-        """Give the normalised mutual information of values at the same points, less 1."""
-        if value.size < FEWEST_POINTS:
+        position = self._position(pose)
+        use = self._inside(position) if where is None else where
+        count = int(np.count_nonzero(use))
+        if count < FEWEST_POINTS:
             return 0.0
+        value = ndimage.map_coordinates(self.other, position[:, use], order=1, mode="nearest")
         below = np.minimum(value.astype(np.int64), self.bins - 2)
         upper = value - below
-        cell = fixed_bins + below
+        cell = self.fixed_bins[use] + below
         size = self.bins**2
         counts = np.bincount(cell, 1 - upper, size) + np.bincount(cell + 1, upper, size)
-        joint = counts.astype(np.float64).reshape(self.bins, self.bins) / value.size
+        joint = counts.astype(np.float64).reshape(self.bins, self.bins) / count
         both = _entropy(joint)
         if both < 1e-9:  # nothing to be seen in either image
             return 0.0
-        return (_entropy(joint.sum(axis=0)) + _entropy(joint.sum(axis=1))) / both - 1
+        alike = (_entropy(joint.sum(axis=0)) + _entropy(joint.sum(axis=1))) / both - 1
+        if where is None:
+            alike *= min(1.0, 2 * count / max(1, self.start_count))
+        return float(alike)
 
     def covered(self, pose: FloatArray) -> BoolArray:
         """Tell which points a pose puts inside the other image."""
@@ -150,39 +126,6 @@ class Similarity:
         upper = np.array(self.other.shape)[:, None] - 0.5
         inside: BoolArray = np.all((position >= -0.5) & (position <= upper), axis=0)
         return inside
-
-
-def tournament(
-    covered: Sequence[BoolArray], compare: Callable[[int, int, BoolArray], float]
-) -> FloatArray:
-    """Compare each pose with each other one where both cover, and average what it wins by.
-
-    A score over fewer points is higher by chance: over the same points it is not.
-
-    Parameters
-    ----------
-    covered : sequence of m ndarrays of bool, shape (n,)
-        The points that each pose puts inside the other image.
-    compare : callable
-        Of two poses' indices and the points to use: how much better the first is.
-
-    Returns
-    -------
-    ndarray of shape (m,)
-        Mean difference of scores, weighted by the number of points that each rests on.
-    """
-    gain = np.zeros(len(covered))
-    weight = np.full(len(covered), 1e-9)
-    for one, other in combinations(range(len(covered)), 2):
-        shared = covered[one] & covered[other]
-        count = int(np.count_nonzero(shared))
-        if count < FEWEST_POINTS:
-            continue
-        won = count * compare(one, other, shared)
-        gain[[one, other]] += won, -won
-        weight[[one, other]] += count
-    margins: FloatArray = gain / weight
-    return margins
 
 
 def build_similarity(
@@ -217,7 +160,7 @@ def build_similarity(
         start_count=0,
     )
     start = int(np.count_nonzero(similarity.covered(np.zeros(6))))
-    return replace(similarity, start_count=start)
+    return Similarity(**{**vars(similarity), "start_count": start})
 
 
 def comparable(volume: Volume, partner: Volume) -> Volume:
@@ -225,23 +168,17 @@ def comparable(volume: Volume, partner: Volume) -> Volume:
 
     Voxels finer than 0.8 mm are merged first: they cost time and do not align better.
     """
-    volume = merge_voxels(volume, FINEST_MM)
+    spacing = np.array(volume.spacing_mm)
+    working = np.maximum(spacing, FINEST_MM)
+    if (working > spacing).any():
+        shape = np.maximum(2, np.ceil(np.array(volume.data.shape) * spacing / working))
+        affine = volume.affine @ np.diag([*(working / spacing), 1.0])
+        # The first coarse voxel begins where the first fine one does.
+        affine[:3, 3] += volume.affine[:3, :3] @ ((working / spacing - 1) / 2)
+        volume = resample_to(volume, Volume(np.zeros(shape.astype(int)), affine))
     data = volume.data.astype(np.float32, copy=False)
     data = smooth_to_profile(data, index_map(volume, partner))
     return Volume(_local_contrast(data, volume.spacing_mm), volume.affine)
-
-
-def merge_voxels(volume: Volume, finest_mm: float) -> Volume:
-    """Bring an image to a grid of the same place whose voxels are no finer than given."""
-    spacing = np.array(volume.spacing_mm)
-    working = np.maximum(spacing, finest_mm)
-    if not (working > spacing).any():
-        return volume
-    shape = np.maximum(2, np.ceil(np.array(volume.data.shape) * spacing / working))
-    affine = volume.affine @ np.diag([*(working / spacing), 1.0])
-    # The first coarse voxel begins where the first fine one does.
-    affine[:3, 3] += volume.affine[:3, :3] @ ((working / spacing - 1) / 2)
-    return resample_to(volume, Volume(np.zeros(shape.astype(int)), affine))
 
 
 def _local_contrast(data: FloatArray, spacing_mm: tuple[float, float, float]) -> FloatArray:

@@ -12,6 +12,7 @@ from bids_app import __version__
 from bids_app.commands.convert_arguments import add_convert
 from bids_app.commands.evaluate_arguments import add_evaluate
 from bids_app.commands.train_arguments import add_train
+from bids_app.commands.verify import add_verify
 from bids_app.errors import CordLesionError
 from bids_app.options import Options, add_app_arguments, options_from_arguments
 
@@ -81,6 +82,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_models(commands)
     add_evaluate(commands)
     _add_templates(commands)
+    add_verify(commands)
     return parser
 
 

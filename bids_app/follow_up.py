@@ -19,9 +19,11 @@ import numpy as np
 
 from bids_app import __version__
 from bids_app.dataset.atomic import plain, write_json, write_tsv
-from bids_app.dataset.derivatives import bids_uri, file_sha256
+from bids_app.dataset.derivatives import bids_uri
 from bids_app.dataset.entities import build_name
 from bids_app.dataset.finished import Finished, finished_sessions, unfinished_sessions
+from bids_app.dataset.hashes import file_sha256
+from bids_app.dataset.seals import signed
 from bids_app.execution.local import guarded
 from bids_app.imaging.grids import to_canonical
 from bids_app.imaging.itk import write_transform
@@ -105,15 +107,16 @@ def _write(
     usable = [one for one in aligned if one.gap_mm <= _MOST_GAP_MM]
     lost = [one for one in aligned if one.gap_mm > _MOST_GAP_MM]
     lesions = track([one.visit for one in usable], preset)
-    for one in usable[1:]:
-        write_transform(_transform_path(one.finished, sessions[0]), one.visit.from_first)
+    written = [_transform_path(one.finished, sessions[0]) for one in usable[1:]]
+    for path, one in zip(written, usable[1:], strict=True):
+        write_transform(path, one.visit.from_first)
     table = _table_path(options.out_dir, subject)
     names = [one.finished.name for one in usable]
     write_tsv(table, track_column_names(), track_rows(lesions, names))
     content = _describe(options, preset, subject, usable, lost, lesions)
-    seal = {"InputsHash": _inputs_hash(sessions, preset),
-            "OutputHashes": {table.name: file_sha256(table)}}  # fmt: skip
-    write_json(table.with_suffix(".json"), {**track_dictionary(), **content, **seal})
+    hashes = {str(path.relative_to(table.parent)): file_sha256(path) for path in (table, *written)}
+    seal = {"InputsHash": _inputs_hash(sessions, preset), "OutputHashes": hashes}
+    write_json(table.with_suffix(".json"), signed({**track_dictionary(), **content, **seal}))
     return tuple(
         f"{one.finished.name} is left out: its cord could not be aligned with that of "
         f"{sessions[0].name}"

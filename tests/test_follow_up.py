@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bids_app.dataset.derivatives import file_sha256
 from bids_app.dataset.finished import finished_sessions, natural_key, unfinished_sessions
+from bids_app.dataset.hashes import file_sha256
 from bids_app.follow_up import compare_sessions
 from bids_app.imaging.itk import read_transform
 from bids_app.imaging.volumes import write_volume

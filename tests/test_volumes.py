@@ -251,7 +251,7 @@ def _metre_voxels(folder: Path) -> Path:
 REFUSED = [
     (_missing, "does not exist"),
     (_dangling, "datalad get annex.nii.gz"),
-    (_folder, "cannot be opened"),
+    (_folder, "not a regular file"),
     (_zero_bytes, "is empty (0 bytes)"),
     (_truncated_gzip, "is truncated or corrupt"),
     (_corrupt_gzip, "is truncated or corrupt"),

@@ -7,10 +7,15 @@ import json
 import math
 import numbers
 import os
+import re
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+# As a spreadsheet sees it; numbers with a sign are none.
+_FORMULA = re.compile(r"[=@]|[+-](?![0-9.]|inf|n/a|$)")
 
 
 @contextlib.contextmanager
@@ -71,7 +76,9 @@ def write_tsv(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, An
         The header; keys of a row that are not in it are not written.
     rows : iterable of mapping
         None, ``nan``, infinities, empty text and missing keys become ``n/a``. Floats are written
-        with up to ten significant digits. Tabs and line ends inside a text become spaces.
+        with up to ten significant digits. Tabs, line ends and other control characters inside
+        a text become spaces, and a text that a spreadsheet would run as a formula begins with an
+        apostrophe.
     """
     lines = ["\t".join(_cell(column) for column in columns)]
     lines += ["\t".join(_cell(row.get(column)) for column in columns) for row in rows]
@@ -111,4 +118,5 @@ def _cell(value: Any) -> str:
         return "true" if value else "false"
     if isinstance(value, float):
         return f"{value:.10g}"
-    return " ".join(str(value).split()) or "n/a"
+    text = " ".join(_CONTROL.sub(" ", str(value)).split())
+    return f"'{text}" if _FORMULA.match(text) else text or "n/a"

@@ -10,11 +10,11 @@ from typing import Any
 
 from bids_app.dataset.atomic import plain, write_json
 from bids_app.dataset.entities import build_name
-from bids_app.errors import UnreadableImage
+from bids_app.dataset.hashes import file_sha256
+from bids_app.dataset.seals import signed
 from bids_app.records import Job, Scan, Session
 
 IMAGE = ".nii.gz"
-_CHUNK_BYTES = 2**20
 
 
 def output_paths(
@@ -174,24 +174,6 @@ def fingerprint(inputs: Sequence[Path], settings: Mapping[str, Any]) -> str:
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
-def file_sha256(path: Path) -> str:
-    """Hash a file's content.
-
-    Raises
-    ------
-    UnreadableImage
-    """
-    digest = hashlib.sha256()
-    try:
-        with path.open("rb") as file:
-            while block := file.read(_CHUNK_BYTES):
-                digest.update(block)
-    except OSError as error:
-        hint = " It is a link to nothing: get its content first." if path.is_symlink() else ""
-        raise UnreadableImage(f"{path} cannot be read: {error.strerror or error}.{hint}") from error
-    return digest.hexdigest()
-
-
 def seal(job: Job, metadata: Mapping[str, Any], inputs_hash: str) -> Path:
     """Write the lesion mask's sidecar, the last file of a session: from now on it is done.
 
@@ -208,7 +190,7 @@ def seal(job: Job, metadata: Mapping[str, Any], inputs_hash: str) -> Path:
     -------
     Path
         The sidecar. ``OutputHashes`` and ``OutputSizes`` (bytes) hold what was written, by file
-        name.
+        name; ``SealHash`` vouches for the sidecar itself.
     """
     path = sidecar_path(job.outputs["lesion_mask"])
     written = [output for output in _expected(job) if output != path]
@@ -217,7 +199,7 @@ def seal(job: Job, metadata: Mapping[str, Any], inputs_hash: str) -> Path:
         "OutputHashes": {output.name: file_sha256(output) for output in written},
         "OutputSizes": {output.name: output.stat().st_size for output in written},
     }
-    write_json(path, {**metadata, **seals})
+    write_json(path, signed({**metadata, **seals}))
     return path
 
 

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import Any
 
 import nibabel as nib
@@ -15,45 +16,92 @@ from bids_app.records import FloatArray, IntArray
 
 SMALLEST_VOXEL_MM = 0.05
 LARGEST_VOXEL_MM = 20.0
+HEADER_BYTES = 540
+"""Of a NIfTI-2, the longer of the two."""
 
 
 class UnusableError(ValueError):
     """The end of a sentence that starts with the file's path."""
 
 
-def check_layout(content: bytes) -> Any:
-    """Choose the nibabel class for a NIfTI's bytes, before its voxels are touched.
+@dataclass(frozen=True)
+class Layout:
+    """What a NIfTI's header promises.
+
+    Attributes
+    ----------
+    image_class : type
+        nibabel's class for it.
+    size : int
+        Bytes of the whole file, uncompressed.
+    has_voxel_size : bool
+        Whether the header itself has voxel sizes; nibabel makes 1 mm of those that are missing.
+    """
+
+    image_class: Any
+    size: int
+    has_voxel_size: bool
+
+
+def check_layout(start: bytes) -> Layout:
+    """Read what a NIfTI's header promises, before its voxels are touched.
+
+    Parameters
+    ----------
+    start : bytes
+        At least the first `HEADER_BYTES` bytes of the file, fewer where it has no more.
 
     Raises
     ------
     UnusableError
-        No NIfTI magic, not three-dimensional, an unsupported type, or fewer bytes than the
-        header promises.
+        No NIfTI magic, not three-dimensional, an unsupported type, or a header that makes no
+        sense.
     """
-    if content[344:348] == b"n+1\x00":
+    if start[344:348] == b"n+1\x00":
         image_class = nib.Nifti1Image
-    elif content[4:12] == b"n+2\x00\r\n\x1a\n":
+    elif start[4:12] == b"n+2\x00\r\n\x1a\n":
         image_class = nib.Nifti2Image
     else:
         raise UnusableError(
             "is not a single-file NIfTI (wrong magic). Convert it, e.g. with dcm2niix."
         )
-    size = image_class.header_class.template_dtype.itemsize
+    least = image_class.header_class.template_dtype.itemsize
+    if len(start) < least:
+        raise UnusableError("is truncated within its header. Copy or download it again.")
     try:
-        header = image_class.header_class(content[:size], check=False)
+        header = image_class.header_class(start[:least], check=False)
         shape = header.get_data_shape()
         dtype = header.get_data_dtype()
-    except (nib.spatialimages.HeaderDataError, ValueError, KeyError) as error:
-        raise UnusableError(f"has a damaged NIfTI header ({error}). Convert it again.") from error
+        offset = int(header["vox_offset"])
+    except (nib.spatialimages.HeaderDataError, ValueError, KeyError, OverflowError) as error:
+        raise _damaged(error) from error
+    if not 1 <= int(header["dim"][0]) <= 7:
+        raise _damaged("its number of axes is not between 1 and 7")
     _check_shape(shape)
     _check_dtype(dtype)
-    needed = int(header["vox_offset"]) + math.prod(map(int, shape)) * dtype.itemsize
-    if len(content) < needed:
+    if offset < least:
+        raise _damaged(f"its voxels begin at byte {offset}, within the header")
+    sizes = np.asarray(header["pixdim"][1:4], dtype=np.float64)
+    size = offset + math.prod(map(int, shape)) * dtype.itemsize
+    return Layout(image_class, size, bool(np.isfinite(sizes).all() and (sizes != 0).all()))
+
+
+def _damaged(why: object) -> UnusableError:
+    return UnusableError(f"has a damaged NIfTI header ({why}). Convert it again.")
+
+
+def check_size(layout: Layout, size: int) -> None:
+    """Refuse fewer bytes than the header promises.
+
+    Raises
+    ------
+    UnusableError
+    """
+    if size < layout.size:
         raise UnusableError(
-            f"is truncated: its header promises {needed} bytes, {len(content)} are there. "
+            f"is truncated: its header promises {layout.size} bytes, {size} are there. "
             "Copy or download it again."
         )
-    return image_class
 
 
 def _check_shape(shape: tuple[int, ...]) -> None:
@@ -77,8 +125,14 @@ def _check_dtype(dtype: np.dtype[Any]) -> None:
         )
 
 
-def check_affine(image: Any) -> FloatArray:
+def check_affine(image: Any, has_voxel_size: bool = True) -> FloatArray:
     """Choose the first usable affine: the header's own choice, sform, qform, voxel sizes.
+
+    Parameters
+    ----------
+    image : nibabel image
+    has_voxel_size : bool
+        Whether the voxel sizes are the header's own; only the sform can do without.
 
     Returns
     -------
@@ -90,12 +144,13 @@ def check_affine(image: Any) -> FloatArray:
         None is invertible, or its voxel size is outside 0.05 to 20 mm.
     """
     header = image.header
-    candidates = [image.affine]
+    candidates = [image.affine] if has_voxel_size else []
     if header["sform_code"] > 0:
         candidates.append(header.get_sform())
-    if header["qform_code"] > 0:
+    if header["qform_code"] > 0 and has_voxel_size:
         candidates.append(_qform(header))
-    candidates.append(header.get_base_affine())
+    if has_voxel_size:
+        candidates.append(header.get_base_affine())
     for candidate in candidates:
         affine = np.asarray(candidate, dtype=np.float64)
         if _invertible(affine):

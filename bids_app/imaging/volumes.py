@@ -24,17 +24,22 @@ from numpy.typing import ArrayLike, NDArray
 
 from bids_app.errors import UnreadableImage
 from bids_app.imaging._checks import (
+    HEADER_BYTES,
+    Layout,
     UnusableError,
     check_affine,
     check_intensities,
     check_labels,
     check_layout,
+    check_size,
     replace_non_finite,
 )
 from bids_app.records import FloatArray, IntArray, Volume
 
 # A trade of file size for time: level 9 needs four times as long as 5 for 1 % less.
 _GZIP_LEVEL = 5
+# What may follow the voxels without harm: padding.
+_TRAILING_BYTES = 1 << 20
 
 _STORED_AS: dict[np.dtype[Any], np.dtype[Any]] = {
     np.dtype(np.bool_): np.dtype(np.uint8),
@@ -162,18 +167,20 @@ def write_atomically(path: Path, content: bytes) -> None:
 
 def _decode(path: Path) -> tuple[Any, FloatArray]:
     """Open a file as a nibabel image whose layout and affine have passed the checks."""
-    content = _uncompressed(_content(path))
-    image_class = check_layout(content)
+    content, layout = _uncompressed(_content(path))
     try:
-        image = image_class.from_stream(io.BytesIO(content))
+        image = layout.image_class.from_stream(io.BytesIO(content))
     except (nib.filebasedimages.ImageFileError, nib.spatialimages.HeaderDataError) as error:
         raise UnusableError(f"has a damaged NIfTI header ({error}). Convert it again.") from error
-    return image, check_affine(image)
+    return image, check_affine(image, layout.has_voxel_size)
 
 
 def _content(path: Path) -> bytes:
     """Read a file's bytes, and say what kind of absence an absence is."""
     try:
+        # A pipe or a device would never end being read.
+        if path.exists() and not path.is_file():
+            raise UnusableError("is not a regular file. Put the image itself there.")
         content = path.read_bytes()
     except FileNotFoundError as error:
         if path.is_symlink():
@@ -193,18 +200,35 @@ def _content(path: Path) -> bytes:
     return content
 
 
-def _uncompressed(content: bytes) -> bytes:
-    """Undo gzip where there is any, whatever the file is called, and check its checksum."""
+def _uncompressed(content: bytes) -> tuple[bytes, Layout]:
+    """Undo gzip where there is any, whatever the file is called, and check its checksum.
+
+    No more is unpacked than the header promises (and a little): a few megabytes of gzip can hold
+    more zeros than any memory.
+    """
     if content[:2] != b"\x1f\x8b":
-        return content
+        layout = check_layout(content[:HEADER_BYTES])
+        check_size(layout, len(content))
+        return content, layout
     try:
-        return gzip.decompress(content)
+        with gzip.GzipFile(fileobj=io.BytesIO(content)) as stream:
+            start = stream.read(HEADER_BYTES)
+            layout = check_layout(start)
+            rest = stream.read(max(0, layout.size - len(start)) + _TRAILING_BYTES)
+            # At the very end gzip compares its checksum.
+            if stream.read(1):
+                raise UnusableError(
+                    f"holds more than the {layout.size} bytes that its header promises. "
+                    "Convert it again."
+                )
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise UnusableError(
             f"is truncated or corrupt ({error}). Copy or download it again."
         ) from error
-    except MemoryError as error:
+    except (MemoryError, OverflowError) as error:
         raise UnusableError("does not fit into memory. Ask for more memory.") from error
+    check_size(layout, len(start) + len(rest))
+    return start + rest, layout
 
 
 def _voxels(image: Any, dtype: type[np.floating[Any]] = np.float32) -> FloatArray:

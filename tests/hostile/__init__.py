@@ -1,0 +1,1 @@
+"""Everything that scanners, clusters and strangers have put into a BIDS dataset."""

@@ -13,7 +13,7 @@ from bids_app.commands.convert_arguments import add_convert
 from bids_app.commands.evaluate_arguments import add_evaluate
 from bids_app.commands.train_arguments import add_train
 from bids_app.commands.verify import add_verify
-from bids_app.errors import CordLesionError
+from bids_app.errors import CordLesionError, output_refused
 from bids_app.options import Options, add_app_arguments, options_from_arguments
 
 
@@ -43,6 +43,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("Stopped by SIGINT.", file=sys.stderr)
         return 130
     except Exception as error:
+        refused = output_refused(error) if isinstance(error, OSError) else None
+        if refused is not None:
+            print(f"{type(refused).__name__}: {refused}", file=sys.stderr)
+            return refused.exit_code
         if verbose:
             raise
         print(

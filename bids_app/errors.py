@@ -6,6 +6,22 @@ exit codes are those of the command-line contract and of ``sysexits.h`` where it
 
 from __future__ import annotations
 
+import errno
+
+_REFUSED = {
+    errno.ENOSPC: "Free space",
+    errno.EDQUOT: "Free space or ask for a larger quota",
+    errno.EFBIG: "Use a file system that takes larger files",
+    errno.EROFS: "Use a folder that can be written to",
+    errno.EACCES: "Use a folder that you may write to",
+    errno.EPERM: "Use a folder that you may write to",
+    errno.ENOENT: "Do not move or remove it during a run",
+    errno.ENOTDIR: "Remove the file that is in the way",
+    errno.EISDIR: "Remove the folder that is in the way",
+    errno.ESTALE: "Mount the disk again",
+    errno.EIO: "Have the disk checked",
+}
+
 
 class CordLesionError(Exception):
     """Base of all errors that a user is told about without a traceback."""
@@ -39,6 +55,12 @@ class MissingResource(CordLesionError):
     exit_code = 69
 
 
+class OutputRefused(CordLesionError):
+    """The disk takes no more: full, read-only, gone, or not ours."""
+
+    exit_code = 1
+
+
 class UnitError(CordLesionError):
     """One session cannot be processed; the others go on."""
 
@@ -59,3 +81,20 @@ class UnusableMask(UnitError):
 
 class NoCordFound(UnitError):
     """The network found no spinal cord, so 'no lesion' would be a false statement."""
+
+
+def output_refused(error: OSError) -> OutputRefused | None:
+    """Turn an operating system's refusal to write into a sentence; None for other errors.
+
+    Examples
+    --------
+    >>> str(output_refused(OSError(errno.ENOSPC, "No space left on device", "/out/a.nii.gz")))
+    '/out/a.nii.gz: No space left on device. Free space, then run again: what is done is kept.'
+    """
+    what_next = _REFUSED.get(error.errno or 0)
+    if what_next is None:
+        return None
+    where = error.filename2 or error.filename or "the results"
+    return OutputRefused(
+        f"{where}: {error.strerror}. {what_next}, then run again: what is done is kept."
+    )

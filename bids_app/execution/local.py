@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from types import FrameType
 
-from bids_app.errors import CordLesionError, MissingResource
+from bids_app.errors import CordLesionError, MissingResource, output_refused
 from bids_app.records import Job, Outcome
 
 log = logging.getLogger(__name__)
@@ -90,15 +90,25 @@ def guarded(identifier: str, work: Callable[[], Outcome]) -> Outcome:
     except CordLesionError as error:
         log.info("%s failed", identifier, exc_info=True)
         return Outcome(identifier, "failed", None, time.monotonic() - start, describe(error))
-    except MemoryError:
-        log.info("%s failed", identifier, exc_info=True)
-        message = "OutOfMemory: this session needs more memory than there is; see --mem."
-        return Outcome(identifier, "failed", None, time.monotonic() - start, message)
     except Exception as error:
         log.info("%s failed", identifier, exc_info=True)
-        message = f"{type(error).__name__}: {error} (unexpected; the log file has the details)"
-        return Outcome(identifier, "failed", None, time.monotonic() - start, message)
+        return Outcome(identifier, "failed", None, time.monotonic() - start, _explain(error))
     return replace(outcome, seconds=time.monotonic() - start, error=None)
+
+
+def _explain(error: Exception) -> str:
+    """Say what happened where no stage has said it: memory, the disk, or a fault of ours."""
+    # PyTorch's allocators raise a RuntimeError, not a MemoryError.
+    memory = "alloc" in str(error) and "memory" in str(error)
+    if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and memory):
+        return (
+            "OutOfMemory: this session needs more memory than there is. Give the run more, then "
+            "run again: what is done is kept."
+        )
+    refused = output_refused(error) if isinstance(error, OSError) else None
+    if refused is not None:
+        return describe(refused)
+    return f"{type(error).__name__}: {error} (unexpected; the log file has the details)"
 
 
 def describe(error: CordLesionError) -> str:

@@ -1,0 +1,130 @@
+"""Runs that are killed, disks that refuse, processes that meet: nothing is lost or half-written."""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from faults import command, disturbed, finish, results, watched, write_small
+from support import run_app
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Write the dataset once."""
+    return write_small(tmp_path_factory.mktemp("small"))
+
+
+@pytest.fixture(scope="module")
+def undisturbed(
+    small: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[float, dict[str, str]]:
+    """Run once and give the seconds it took and what it wrote."""
+    out = tmp_path_factory.mktemp("undisturbed") / "out"
+    start = time.monotonic()
+    assert finish(small, out) == 0
+    return time.monotonic() - start, results(out)
+
+
+@pytest.mark.parametrize(("number", "share"), [("KILL", 0.5), ("KILL", 0.8), ("TERM", 0.9)])
+def test_after_a_killed_run_a_plain_one_gives_the_same(
+    small: Path,
+    undisturbed: tuple[float, dict[str, str]],
+    tmp_path: Path,
+    number: str,
+    share: float,
+) -> None:
+    seconds, wanted = undisturbed
+    with watched(tmp_path / "out") as watcher:
+        code = disturbed(small, tmp_path / "out", share * seconds, signal.Signals[f"SIG{number}"])
+    assert code in (0, -signal.SIGKILL, 143)
+    assert finish(small, tmp_path / "out") == 0
+    assert results(tmp_path / "out") == wanted
+    assert not watcher.halves
+
+
+def test_four_processes_on_one_folder(
+    small: Path, undisturbed: tuple[float, dict[str, str]], tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    with watched(out) as watcher:
+        runs = [subprocess.Popen(command(small, out), stdout=subprocess.DEVNULL) for _ in range(4)]
+        codes = [run.wait() for run in runs]
+    assert codes == [0] * 4
+    assert not watcher.halves
+    assert watcher.looks > 10
+    assert results(out) == undisturbed[1]
+
+
+@pytest.fixture
+def tiny_disk(tmp_path: Path) -> Iterator[Path]:
+    """Mount a disk of 1 MB, or skip."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(place)]
+    if os.geteuid() != 0 or subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("a disk can be mounted by root only, and not in every container")
+    yield place
+    subprocess.run(["umount", str(place)], check=True)
+
+
+def test_a_full_disk_is_told_and_costs_nothing(
+    small: Path, undisturbed: tuple[float, dict[str, str]], tiny_disk: Path
+) -> None:
+    out = tiny_disk / "out"
+    done = run_app(small, out, "participant")
+    assert done.returncode == 1
+    told = done.stdout + done.stderr
+    assert "No space left on device" in told
+    assert "Traceback" not in told
+    assert "fault of CordLesion" not in told
+    larger = ["mount", "-o", "remount,size=200m", str(tiny_disk)]
+    subprocess.run(larger, check=True)
+    assert finish(small, out) == 0
+    assert results(out) == undisturbed[1]
+
+
+def test_a_read_only_disk_is_told(small: Path, tiny_disk: Path) -> None:
+    subprocess.run(["mount", "-o", "remount,ro", str(tiny_disk)], check=True)
+    done = run_app(small, tiny_disk / "out", "participant")
+    assert done.returncode in (1, 2)
+    assert "Read-only file system" in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_results_that_vanish_during_a_run(
+    small: Path, undisturbed: tuple[float, dict[str, str]], tmp_path: Path
+) -> None:
+    out, away = tmp_path / "out", tmp_path / "away"
+    with subprocess.Popen(
+        command(small, out), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as run:
+        time.sleep(0.75 * undisturbed[0])
+        if out.exists():
+            out.rename(away)
+        told = "".join(run.communicate())
+    assert run.returncode in (0, 1)
+    assert "Traceback" not in told
+    assert finish(small, out) == 0
+    assert results(out) == undisturbed[1]
+
+
+def test_a_session_that_runs_out_of_memory(small: Path, tmp_path: Path) -> None:
+    def little() -> None:
+        resource.setrlimit(resource.RLIMIT_DATA, (450 << 20, 450 << 20))
+
+    done = subprocess.run(
+        command(small, tmp_path / "out"), capture_output=True, text=True, preexec_fn=little
+    )
+    told = done.stdout + done.stderr
+    assert done.returncode != 0
+    assert not list((tmp_path / "out").rglob("*_mask.json"))
+    assert "memory" in told.lower() or done.returncode < 0, told

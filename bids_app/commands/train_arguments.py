@@ -10,7 +10,7 @@ from bids_app.errors import UsageError
 
 DEVICES = ("auto", "cpu", "cuda")
 METRICS = ("f1", "dice", "froc")
-PLANNERS = ("plain", "ResEncM", "ResEncL", "ResEncXL", "tiny")
+PLANNERS = ("plain", "ResEncM", "ResEncL", "ResEncXL", "small", "tiny")
 
 _NNUNET = """\
 example, a first try on a CPU (minutes), then the real thing on a GPU (days):
@@ -84,7 +84,7 @@ def _add_nnunet(kinds: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
         "--planner",
         choices=PLANNERS,
         help="default: plain, nnU-Net's standard; ResEnc presets want GPUs of about 10, 24 and "
-        "40 GB; tiny is for trying things out",
+        "40 GB; small trains on a CPU, tiny is for trying things out",
     )
     parser.add_argument(
         "--epochs", type=int, default=1000, metavar="N", help="default: %(default)s, as nnU-Net"

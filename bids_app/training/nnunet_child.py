@@ -26,6 +26,11 @@ Emit = Callable[[Mapping[str, Any]], None]
 _SECONDS_BETWEEN_PICTURES = 60
 # A run that is stopped loses a hundredth of itself at most.
 _CHECKPOINTS = 100
+# Features, convolutions a stage, batch size, longest side of a patch in 2D.
+_REDUCED = {
+    "tiny": ((8, 16, 16), 1, 2, 64),
+    "small": ((16, 32, 64, 64), 2, 8, 128),
+}
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -104,8 +109,10 @@ def _plan(run: Run) -> dict[str, Any]:
             f"the plan has no configuration {run.settings.configuration}, only "
             f"{', '.join(plans['configurations'])}"
         )
-    if run.settings.planner == "tiny":
-        _make_tiny(plans["configurations"][run.settings.configuration])
+    if run.settings.planner in _REDUCED:
+        _reduce(
+            plans["configurations"][run.settings.configuration], *_REDUCED[run.settings.planner]
+        )
     path.write_text(json.dumps(plans, indent=2))
     return plans
 
@@ -119,21 +126,27 @@ def _reader(run: Run) -> str:
     return str(determine_reader_writer_from_dataset_json(document, image, True, False).__name__)
 
 
-def _make_tiny(configuration: dict[str, Any]) -> None:
-    """Replace the network by three small stages on small patches."""
+def _reduce(
+    configuration: dict[str, Any], features: tuple[int, ...], convolutions: int, batch_size: int,
+    largest: int,
+) -> None:  # fmt: skip
+    """Replace the network by a few small stages on small patches, for CPUs."""
     dimensions = len(configuration["patch_size"])
+    stages = len(features)
     arguments = configuration["architecture"]["arch_kwargs"]
     arguments.update(
-        n_stages=3,
-        features_per_stage=[8, 16, 16],
-        strides=[[1] * dimensions, [2] * dimensions, [2] * dimensions],
-        kernel_sizes=[[3] * dimensions] * 3,
-        n_conv_per_stage=[1, 1, 1],
-        n_conv_per_stage_decoder=[1, 1],
+        n_stages=stages,
+        features_per_stage=list(features),
+        strides=[[1] * dimensions, *[[2] * dimensions] * (stages - 1)],
+        kernel_sizes=[[3] * dimensions] * stages,
+        n_conv_per_stage=[convolutions] * stages,
+        n_conv_per_stage_decoder=[convolutions] * (stages - 1),
     )
-    largest = 64 if dimensions == 2 else 24
-    patch = [max(8, min(largest, size) // 4 * 4) for size in configuration["patch_size"]]
-    configuration.update(batch_size=2, patch_size=patch)
+    if dimensions == 3:
+        largest = largest * 3 // 8
+    whole = 2 ** (stages - 1)
+    patch = [max(8, min(largest, size)) // whole * whole for size in configuration["patch_size"]]
+    configuration.update(batch_size=batch_size, patch_size=patch)
 
 
 def _keep_references(run: Run) -> None:

@@ -30,8 +30,9 @@ PLANNERS = {
     "ResEncM": Planner("nnUNetPlannerResEncM", "nnUNetResEncUNetMPlans", _RESIDUAL),
     "ResEncL": Planner("nnUNetPlannerResEncL", "nnUNetResEncUNetLPlans", _RESIDUAL),
     "ResEncXL": Planner("nnUNetPlannerResEncXL", "nnUNetResEncUNetXLPlans", _RESIDUAL),
-    # The plain plan with a network that is of no use but quick, to try things out.
+    # The plain plan with a small network, and with one that is of no use but quick.
     "tiny": Planner("ExperimentPlanner", "nnUNetTinyPlans"),
+    "small": Planner("ExperimentPlanner", "nnUNetSmallPlans"),
 }
 
 

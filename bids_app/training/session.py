@@ -46,11 +46,14 @@ class Recipe:
         Of the second contrast.
     contrast : str or None
         Name of the second contrast, see `bids_app.training.contrasts.draw_contrast`.
+    reference : str
+        Name of the first one.
     """
 
     first: Protocol
     second: Protocol | None
     contrast: str | None
+    reference: str = "T2w"
 
 
 @dataclass(frozen=True)
@@ -110,7 +113,7 @@ def image_session(
     shape = tuple(int(mm / _FINE_MM) + 30 for mm in FIELD_MM)
     anatomy = paint(spine, fine_points((shape[0], shape[1], shape[2]), _FINE_MM, pose), _FINE_MM)
     fine = _affine((_FINE_MM,) * 3, anatomy.shape)
-    first = _acquire(rng, anatomy, fine, recipe.first, 0, "T2w", np.eye(4))
+    first = _acquire(rng, anatomy, fine, recipe.first, 0, recipe.reference, np.eye(4))
     matrix = _known_displacement(rng)
     second = None
     if recipe.second is not None:

@@ -119,7 +119,7 @@ def subject_interval(
     def resampled(index: Any, axis: int = -1) -> FloatArray:
         rows = np.moveaxis(np.asarray(index), axis, -1)
         flat = rows.reshape(-1, rows.shape[-1])
-        return statistic(_weights(flat, subjects)).reshape(rows.shape[:-1])
+        return statistic(count_draws(flat, subjects)).reshape(rows.shape[:-1])
 
     with warnings.catch_warnings(), np.errstate(invalid="ignore", divide="ignore"):
         # What is degenerate is dealt with below.
@@ -143,8 +143,14 @@ def subject_interval(
     return float(low), float(high)
 
 
-def _weights(index: IntArray, subjects: int) -> FloatArray:
-    """Count how often each resample, a row of `index`, took each subject."""
+def count_draws(index: IntArray, subjects: int) -> FloatArray:
+    """Count how often each resample, a row of `index`, took each subject.
+
+    Examples
+    --------
+    >>> count_draws(np.array([[0, 0, 2]]), 3)
+    array([[2., 0., 1.]])
+    """
     rows = np.arange(len(index))[:, None] * subjects
     flat = np.bincount((rows + index).ravel(), minlength=len(index) * subjects)
     return np.asarray(flat.reshape(len(index), subjects), dtype=float)

@@ -11,7 +11,14 @@ from rich.table import Table
 
 _SHOWN = 5
 _UNITS = {"_mm3": " (mm³)", "_mm": " (mm)", "_percent": " (%)"}
-_WORDS = {"nsd": "NSD, 1 mm", "hd95": "HD95", "f1": "F1", "froc": "FROC", "ece": "ECE"}
+_WORDS = {
+    "dice": "Dice",
+    "nsd": "NSD, 1 mm",
+    "hd95": "HD95",
+    "f1": "F1",
+    "froc": "FROC",
+    "ece": "ECE",
+}
 _RULES = {
     "iou": "IoU of 0.2",
     "overlap": "any overlap",
@@ -87,9 +94,7 @@ def notes(summary: Mapping[str, Any]) -> list[str]:
     found = []
     status = summary["status"]
     if status["missing"]:
-        found.append(
-            f"No prediction for {some(status['missing'])}: scored as an empty prediction."
-        )
+        found.append(f"No prediction for {some(status['missing'])}: scored as an empty prediction.")
     if status["unusable"]:
         found.append(
             f"The prediction cannot be used for {some(status['unusable'])}: scored as an empty "

@@ -108,9 +108,7 @@ def mean_sums(values: FloatArray, owner: IntArray, subjects: int) -> Sums:
     return Sums(np.stack([total, number], axis=1).astype(float), _ratio)
 
 
-def froc_models(
-    models: Sequence[Sequence[Scored]], owner: IntArray, subjects: int
-) -> list[Sums]:
+def froc_models(models: Sequence[Sequence[Scored]], owner: IntArray, subjects: int) -> list[Sums]:
     """Make FROC of each model a function of sums over subjects, with the same columns for all.
 
     Parameters
@@ -122,9 +120,7 @@ def froc_models(
     subjects : int
     """
     thresholds = froc_thresholds([image for images in models for image in images])
-    return [
-        Sums(froc_sums(images, owner, subjects, thresholds), froc_of_sums) for images in models
-    ]
+    return [Sums(froc_sums(images, owner, subjects, thresholds), froc_of_sums) for images in models]
 
 
 def interval(sums: Sums) -> tuple[float, float]:

@@ -250,9 +250,7 @@ def relative(first: FloatArray, second: FloatArray) -> tuple[FloatArray, FloatAr
     """
     mean = (first + second) / 2
     empty = np.full(len(mean), np.nan)
-    scaled = [
-        100 * np.divide(v, mean, out=empty.copy(), where=mean != 0) for v in (first, second)
-    ]
+    scaled = [100 * np.divide(v, mean, out=empty.copy(), where=mean != 0) for v in (first, second)]
     return scaled[0], scaled[1]
 
 

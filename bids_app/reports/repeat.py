@@ -74,7 +74,7 @@ def headline(document: Mapping[str, Any], model: str) -> str:
     parts = [
         f"lesion volume CV {_said(variation)} %" if variation["value"] is not None else "",
         f"ICC {_said(agreement)}" if agreement["value"] is not None else "",
-        f"the same number of lesions in {100 * equal['value']:.0f} % of {equal['n']}",
+        f"the same number of lesions in {equal['value'] * equal['n']:.0f} of {equal['n']}",
     ]
     return f"{model}: {', '.join(part for part in parts if part)}."
 

@@ -313,7 +313,7 @@ def test_small_and_odd_cases(study: Path, tmp_path: Path, capsys: pytest.Capture
     assert compare(tmp_path / "out", *two, "--model", f"z:lyon={study / 'general'}") == 0
     said = capsys.readouterr().out
     assert "x has no score on lyon. No prediction in" in said
-    assert "F1: no test of x against y (1 subject: no test below 3)." in said
+    assert "F1, x against y: no test with 1 subject on one." in said
     save(other / "a.nii.gz", two_lesions()[:4])
     save(known / "b.nii.gz", two_lesions())
     save(found / "b.nii.gz", two_lesions())

@@ -251,7 +251,7 @@ def _scan_test(
         int((changes < 0).sum()),
     )
     if subjects < FEWEST:
-        return replace(row, note=_few(subjects))
+        return replace(row, note=_few(subjects) if subjects else "no scan has a value in both")
     found = signed_rank(changes)
     note = "no subject differs" if not changes.any() else _smallest_p(changes)
     return replace(row, test=found.test, p=found.p, note=note)
@@ -293,7 +293,7 @@ def _froc_test(
 
 
 def _few(subjects: int) -> str:
-    return f"{subjects} subject{'' if subjects == 1 else 's'}: no test below {FEWEST}"
+    return f"no test with {subjects} subject{'' if subjects == 1 else 's'}"
 
 
 def corrected(tests: Iterable[Test], correction: str) -> list[Test]:

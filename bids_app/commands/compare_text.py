@@ -122,9 +122,6 @@ def verdicts(tests: Sequence[Test], options: CompareOptions) -> list[str]:
     found = []
     for (a, b), rows in pairs.items():
         tested = [row for row in rows if math.isfinite(row.p_corrected)]
-        if not tested:
-            found.append(f"{title(metric)}: no test of {a} against {b} ({rows[0].note}).")
-            continue
         clear = [row for row in tested if row.p_corrected < _ALPHA]
         parts = []
         for model, way in ((a, 1), (b, -1)):
@@ -132,9 +129,13 @@ def verdicts(tests: Sequence[Test], options: CompareOptions) -> list[str]:
             word = "better" if sign else "higher"
             if sets:
                 parts.append(f"{model} is {word} on {', '.join(sets)}")
-        open_sets = [row.test_set or "" for row in tested if row not in clear]
-        if open_sets:
-            parts.append(f"no difference is shown on {', '.join(open_sets)}")
+        unclear = [row.test_set or "" for row in tested if row not in clear]
+        if unclear:
+            parts.append(f"no difference is shown on {', '.join(unclear)}")
+        parts += [f"{row.note} on {row.test_set}" for row in rows if row not in tested]
+        if not tested:
+            found.append(f"{title(metric)}, {a} against {b}: {'; '.join(parts)}.")
+            continue
         how = {"holm": "Holm", "fdr": "false discovery rate"}[options.correction]
         found.append(
             f"{title(metric)}, {a} against {b}: {'; '.join(parts)} (p < {_ALPHA}, {how}, "

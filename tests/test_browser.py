@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from test_compare import compare, models, write_model, write_test_set
 from test_reports import cohort_rows, make_facts, make_view
 
 from bids_app.reports.cohort import cohort_page
@@ -39,7 +40,19 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> Path:
     reports = {"sub-000_ses-0": "sub-000_ses-0.html"}
     rows = [*cohort_rows(40), failed]
     (folder / "group_report.html").write_text(cohort_page(rows, [], [], reports=reports))
+    _write_comparisons(folder)
     return folder
+
+
+def _write_comparisons(folder: Path) -> None:
+    """Write a page of two models, and one of scans that were repeated."""
+    known = write_test_set(folder, "basel", 4)
+    write_model(folder, "good", "basel", [2, 2, 1, 2])
+    write_model(folder, "poor", "basel", [1, 0, 1, 2])
+    given = ["--test-set", f"basel={known}", *models(folder, "good", "poor")]
+    assert compare(folder / "compared", *given) == 0
+    repeats = ["--model", *(f"m={folder / name}" for name in ("good", "poor"))]
+    assert compare(folder / "repeated", "--repeat", "folder", *repeats) == 0
 
 
 @pytest.fixture
@@ -66,7 +79,16 @@ def open_page(browser: Any, pages: Path) -> Iterator[Any]:
 
 
 @pytest.mark.parametrize("width", [1280, 390])
-@pytest.mark.parametrize("name", ["sub-000_ses-0.html", "empty.html", "group_report.html"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "sub-000_ses-0.html",
+        "empty.html",
+        "group_report.html",
+        "compared/compare.html",
+        "repeated/repeat.html",
+    ],
+)
 def test_a_page_fits_the_window(open_page: Any, name: str, width: int) -> None:
     page = open_page(name, width)
     page.wait_for_timeout(600)
@@ -128,3 +150,23 @@ def test_plots_are_drawn(open_page: Any) -> None:
     assert page.locator(".plotly-graph-div .main-svg").count() >= 4
     widths = page.evaluate("[...document.querySelectorAll('.main-svg')].map(e => e.clientWidth)")
     assert np.max(widths) <= 1280
+
+
+def test_the_menu_changes_the_metric(open_page: Any) -> None:
+    page = open_page("compared/compare.html")
+    plot = page.locator(".plotly-graph-div").first
+    plot.locator(".heatmaplayer").wait_for()
+    before = plot.locator(".heatmap-label, .heatmaplayer text").all_text_contents()
+    plot.locator(".updatemenu-header").click()
+    plot.locator(".updatemenu-dropdown-button", has_text="sensitivity").click()
+    page.wait_for_timeout(500)
+    after = plot.locator(".heatmap-label, .heatmaplayer text").all_text_contents()
+    assert before
+    assert before != after
+
+
+def test_pictures_of_a_scan_stand_in_one_row(open_page: Any) -> None:
+    page = open_page("compared/compare.html")
+    tops = page.locator(".strip").first.locator("img").evaluate_all("all => all.map(e => e.y)")
+    assert len(tops) == 4
+    assert len(set(tops)) == 1

@@ -51,6 +51,17 @@ def evaluate(options: EvaluateOptions) -> int:
     NoUsableData
         No reference has a prediction, or none of them could be scored.
     """
+    summary = score_folders(options)
+    console = Console(highlight=False)
+    console.print(terminal_table(summary))
+    for note in notes(summary):
+        console.print(note, markup=False, soft_wrap=True)
+    console.print(f"Wrote {options.out_dir}/summary.md", markup=False, soft_wrap=True)
+    return int(any(summary["status"][name] for name in ("unusable", "failed")))
+
+
+def score_folders(options: EvaluateOptions) -> dict[str, Any]:
+    """Evaluate, write everything to OUT_DIR, and give the summary; see `evaluate`."""
     references, left_out = choose_labels(find_lesion_labels(options.reference_dir, options.rater))
     predictions, further = choose_labels(find_lesion_labels(options.prediction_dir))
     pairing = pair_labels(references, predictions)
@@ -63,7 +74,6 @@ def evaluate(options: EvaluateOptions) -> int:
     except OSError as error:
         raise UsageError(f"OUT_DIR {options.out_dir} cannot be made: {error.strerror}.") from error
     table = _table(options)
-    console = Console(highlight=False)
     scanned = list(
         track(
             _score_all(pairing.pairs, options),
@@ -84,11 +94,7 @@ def evaluate(options: EvaluateOptions) -> int:
     write_json(options.out_dir / "summary.json", summary)
     write_text(options.out_dir / "summary.md", markdown(summary))
     _write_plots(options, cases, summary)
-    console.print(terminal_table(summary))
-    for note in notes(summary):
-        console.print(note, markup=False, soft_wrap=True)
-    console.print(f"Wrote {options.out_dir}/summary.md", markup=False, soft_wrap=True)
-    return int(any(one.status in {"unusable", "failed"} for one in scanned))
+    return summary
 
 
 def _refuse_no_pairs(pairing: Pairing, options: EvaluateOptions) -> None:

@@ -79,7 +79,9 @@ class Scanned:
 
 
 @dataclass(frozen=True)
-class _Lesions:
+class Lesions:
+    """The lesions of one label image: numbered voxels, and a probability for each number."""
+
     volume: Volume
     probabilities: Mapping[int, float]
     source: str
@@ -89,7 +91,7 @@ class _Lesions:
 def score_pair(pair: Pair, settings: Settings) -> Scanned:
     """Read and score one pair; what is wrong with its files becomes its status."""
     try:
-        reference = _read_lesions(pair.reference, settings, predicted=False)
+        reference = read_lesions(pair.reference, settings, predicted=False)
     except (UnreadableImage, OSError) as error:
         return Scanned(pair, "failed", None, pair.contrast, error=str(error))
     status, error_text, found = "scored", None, None
@@ -97,7 +99,7 @@ def score_pair(pair: Pair, settings: Settings) -> Scanned:
         status = "missing"
     else:
         try:
-            found = _read_lesions(pair.prediction, settings, predicted=True)
+            found = read_lesions(pair.prediction, settings, predicted=True)
             _check_grids(pair, reference.volume, found.volume)
         except (UnreadableImage, OSError) as error:
             status, error_text, found = "unusable", str(error), None
@@ -120,7 +122,7 @@ def score_pair(pair: Pair, settings: Settings) -> Scanned:
     )
 
 
-def _read_lesions(label: LesionFile, settings: Settings, predicted: bool) -> _Lesions:
+def read_lesions(label: LesionFile, settings: Settings, predicted: bool) -> Lesions:
     """Read a label image as instances, those of a prediction with a probability each."""
     volume = read_label_map(label.path)
     if volume.data.min(initial=0) < 0:
@@ -133,7 +135,7 @@ def _read_lesions(label: LesionFile, settings: Settings, predicted: bool) -> _Le
         pieces = _is_mask(volume.data) and int(_components(volume.data, 26).max(initial=0)) > 1
     labels = [int(n) for n in np.unique(volume.data[volume.data != 0])]
     if not stated:
-        return _Lesions(volume, dict.fromkeys(labels, 1.0), "none", pieces)
+        return Lesions(volume, dict.fromkeys(labels, 1.0), "none", pieces)
     absent = [n for n in labels if n not in stated]
     if absent:
         raise UnreadableImage(
@@ -141,7 +143,7 @@ def _read_lesions(label: LesionFile, settings: Settings, predicted: bool) -> _Le
             f"{', '.join(map(str, absent[:5]))}. Add their rows, or remove the table for p = 1."
         )
     kind = "csv" if source.suffix == ".csv" else _probability_column(source) or "none"
-    return _Lesions(volume, {n: stated[n] for n in labels}, kind, pieces)
+    return Lesions(volume, {n: stated[n] for n in labels}, kind, pieces)
 
 
 def _cut_by(label: LesionFile, data: IntArray, settings: Settings, stated: bool) -> int | None:

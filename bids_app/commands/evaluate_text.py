@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from rich import box
@@ -11,7 +11,14 @@ from rich.table import Table
 
 _SHOWN = 5
 _UNITS = {"_mm3": " (mm³)", "_mm": " (mm)", "_percent": " (%)"}
-_WORDS = {"nsd": "NSD, 1 mm", "hd95": "HD95", "f1": "F1", "froc": "FROC", "ece": "ECE"}
+_WORDS = {
+    "dice": "Dice",
+    "nsd": "NSD, 1 mm",
+    "hd95": "HD95",
+    "f1": "F1",
+    "froc": "FROC",
+    "ece": "ECE",
+}
 _RULES = {
     "iou": "IoU of 0.2",
     "overlap": "any overlap",
@@ -27,8 +34,8 @@ def terminal_table(summary: Mapping[str, Any]) -> Table:
     n = summary["n"]
     table = Table(
         box=box.SIMPLE,
-        title=f"{_count(n['scans'], 'scan')} of {_count(n['subjects'], 'subject')}, "
-        f"{_count(n['reference_lesions'], 'reference lesion')}, "
+        title=f"{count(n['scans'], 'scan')} of {count(n['subjects'], 'subject')}, "
+        f"{count(n['reference_lesions'], 'reference lesion')}, "
         f"{n['predicted_lesions']} predicted",
     )
     for name in ("", "mean", "95 % interval", "n"):
@@ -49,8 +56,8 @@ def markdown(summary: Mapping[str, Any]) -> str:
         f"Predictions: `{summary['settings']['prediction_dir']}`  ",
         f"References: `{summary['settings']['reference_dir']}`",
         "",
-        f"{_count(n['scans'], 'scan')} of {_count(n['subjects'], 'subject')}, "
-        f"{_count(n['reference_lesions'], 'reference lesion')}, "
+        f"{count(n['scans'], 'scan')} of {count(n['subjects'], 'subject')}, "
+        f"{count(n['reference_lesions'], 'reference lesion')}, "
         f"{n['predicted_lesions']} predicted. Intervals are bootstrap intervals by subject; what "
         "the measures mean, and what empty masks give, is in docs/evaluation.md.",
         "",
@@ -87,39 +94,37 @@ def notes(summary: Mapping[str, Any]) -> list[str]:
     found = []
     status = summary["status"]
     if status["missing"]:
-        found.append(
-            f"No prediction for {_some(status['missing'])}: scored as an empty prediction."
-        )
+        found.append(f"No prediction for {some(status['missing'])}: scored as an empty prediction.")
     if status["unusable"]:
         found.append(
-            f"The prediction cannot be used for {_some(status['unusable'])}: scored as an empty "
+            f"The prediction cannot be used for {some(status['unusable'])}: scored as an empty "
             "prediction."
         )
     if status["failed"]:
-        found.append(f"The reference cannot be used for {_some(status['failed'])}: not scored.")
+        found.append(f"The reference cannot be used for {some(status['failed'])}: not scored.")
     found += [f"{name}: {error}" for name, error in list(summary["errors"].items())[:_SHOWN]]
     if summary["predictions_without_reference"]:
-        names = _some(summary["predictions_without_reference"])
+        names = some(summary["predictions_without_reference"])
         found.append(f"Predictions without a reference, left out: {names}.")
     if summary["left_out"]:
         named = [f"{one['path']} ({one['reason']})" for one in summary["left_out"]]
-        found.append(f"Further labels, left out: {_some(named)}.")
+        found.append(f"Further labels, left out: {some(named)}.")
     without = summary["probabilities"].get("none", 0)
     if without:
         found.append(
-            f"No probabilities beside {_count(without, 'prediction')}: all their lesions count "
+            f"No probabilities beside {count(without, 'prediction')}: all their lesions count "
             "with 1."
         )
     mean = summary["probabilities"].get("mean_probability", 0)
     if mean:
         found.append(
             f"A lesion's probability is the mean_probability of its table in "
-            f"{_count(mean, 'prediction')}."
+            f"{count(mean, 'prediction')}."
         )
     pieces = summary["one_label_in_pieces"]
     if pieces:
         found.append(
-            f"{_count(pieces, 'scan')} with a label map of one value in several pieces, taken as "
+            f"{count(pieces, 'scan')} with a label map of one value in several pieces, taken as "
             "one lesion: if it is a mask, give --connectivity 6."
         )
     return found
@@ -141,17 +146,17 @@ def _sections(summary: Mapping[str, Any]) -> Iterator[tuple[str, list[Line]]]:
             )
         ],
     )
-    yield "Masks and volumes", [_line(_say(k), v) for k, v in summary["agreement"].items()]
+    yield "Masks and volumes", [_line(say(k), v) for k, v in summary["agreement"].items()]
     for rule, rates in summary["lesions"].items():
-        lines = [_line(_say(name), one) for name, one in rates.items()]
+        lines = [_line(say(name), one) for name, one in rates.items()]
         yield f"Lesions found by {_RULES[rule]}, all p", lines
-    yield "ANIMA's measures", [_line(_say(k), v) for k, v in summary["anima"].items()]
+    yield "ANIMA's measures", [_line(say(k), v) for k, v in summary["anima"].items()]
     calibration = summary["calibration"]
     yield (
         "Calibration",
         [
             (
-                _say(name),
+                say(name),
                 calibration[name],
                 tuple(calibration["ci95"][name]),
                 calibration["n"],
@@ -198,7 +203,8 @@ def _line(name: str, one: Mapping[str, Any]) -> Line:
     return name, one["mean"], (one["ci95"][0], one["ci95"][1]), one["n"]
 
 
-def _say(name: str) -> str:
+def say(name: str) -> str:
+    """Write a measure's name as people do: ``hd95_mm`` is HD95 (mm)."""
     unit = next((end for end in _UNITS if name.endswith(end)), "")
     bare = name.removesuffix(unit)
     return _WORDS.get(bare, bare.replace("_", " ")) + _UNITS.get(unit, "")
@@ -218,10 +224,12 @@ def _with_interval(value: float, interval: Any) -> str:
     return _number(value) + (f" ({text})" if text else "")
 
 
-def _some(names: list[str]) -> str:
+def some(names: Sequence[str]) -> str:
+    """Name the first few of many."""
     shown = ", ".join(names[:_SHOWN])
     return shown + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
 
 
-def _count(number: int, what: str) -> str:
+def count(number: int, what: str) -> str:
+    """Write a number with its noun: 1 scan, 2 scans."""
     return f"{number} {what}" + ("" if number == 1 else "s")

@@ -112,6 +112,7 @@ def subject_interval(
     with np.errstate(invalid="ignore", divide="ignore"):
         without_one = statistic(1 - np.eye(subjects)) if subjects <= _MANY else np.zeros(1)
         whole = float(statistic(np.ones((1, subjects)))[0])
+    unit = max(1.0, abs(whole)) if math.isfinite(whole) else 1.0
     # Without spread among them the acceleration is 0/0; rounding must not hide that.
     spread = np.ptp(without_one) > 1e-12 * max(1, abs(whole))
     accelerate = subjects <= _MANY and bool(np.isfinite(without_one).all() and spread)
@@ -119,7 +120,9 @@ def subject_interval(
     def resampled(index: Any, axis: int = -1) -> FloatArray:
         rows = np.moveaxis(np.asarray(index), axis, -1)
         flat = rows.reshape(-1, rows.shape[-1])
-        return statistic(_weights(flat, subjects)).reshape(rows.shape[:-1])
+        # Draws of the same subjects tie; in another order their sums differ by rounding.
+        values = np.round(statistic(count_draws(flat, subjects)) / unit, 11) * unit
+        return np.asarray(values.reshape(rows.shape[:-1]))
 
     with warnings.catch_warnings(), np.errstate(invalid="ignore", divide="ignore"):
         # What is degenerate is dealt with below.
@@ -143,8 +146,14 @@ def subject_interval(
     return float(low), float(high)
 
 
-def _weights(index: IntArray, subjects: int) -> FloatArray:
-    """Count how often each resample, a row of `index`, took each subject."""
+def count_draws(index: IntArray, subjects: int) -> FloatArray:
+    """Count how often each resample, a row of `index`, took each subject.
+
+    Examples
+    --------
+    >>> count_draws(np.array([[0, 0, 2]]), 3)
+    array([[2., 0., 1.]])
+    """
     rows = np.arange(len(index))[:, None] * subjects
     flat = np.bincount((rows + index).ravel(), minlength=len(index) * subjects)
     return np.asarray(flat.reshape(len(index), subjects), dtype=float)

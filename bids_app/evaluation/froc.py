@@ -10,7 +10,7 @@ import numpy as np
 
 from bids_app.evaluation.bootstrap import subject_interval
 from bids_app.evaluation.metrics import Scored
-from bids_app.records import FloatArray
+from bids_app.records import FloatArray, IntArray
 
 FROC_FALSE_POSITIVES = (0.25, 0.5, 1.0, 2.0, 3.0)
 """False positives for each image at which the challenge reads the sensitivity."""
@@ -33,7 +33,9 @@ class Curve:
 
     def at(self, false_positives: float) -> float:
         """Read the sensitivity at a number of false positives."""
-        return _read_curve(self.false_positives, self.sensitivity, false_positives)
+        return float(
+            _read_curves(self.false_positives[None], self.sensitivity[None], false_positives)[0]
+        )
 
 
 def froc(images: Sequence[Scored], targets: Sequence[float] = FROC_FALSE_POSITIVES) -> float:
@@ -78,7 +80,7 @@ def froc_curve(images: Sequence[Scored]) -> Curve | None:
     with_lesions = [image for image in images if image.found_at.size]
     if not with_lesions:
         return None
-    thresholds = _thresholds(images)
+    thresholds = froc_thresholds(images)
     false = np.mean([_kept(image.false_at, thresholds) for image in images], axis=0)
     found = np.mean(
         [_kept(image.found_at, thresholds) / image.found_at.size for image in with_lesions], axis=0
@@ -97,28 +99,66 @@ def froc_interval(images: Sequence[Scored], subjects: Sequence[str]) -> tuple[fl
     """
     if not any(image.found_at.size for image in images):
         return math.nan, math.nan
-    thresholds = _thresholds(images)
     names, owner = np.unique(np.asarray(subjects, dtype=str), return_inverse=True)
-    false, found = np.zeros((2, len(names), len(thresholds)))
-    counted, with_lesions = np.bincount(owner).astype(float), np.zeros(len(names))
+    rows = froc_sums(images, owner, len(names), froc_thresholds(images))
+
+    def score(weights: FloatArray) -> FloatArray:
+        return froc_of_sums(weights @ rows)
+
+    return subject_interval(score, len(names), values_each=rows.shape[1])
+
+
+def froc_sums(
+    images: Sequence[Scored], owner: IntArray, subjects: int, thresholds: FloatArray
+) -> FloatArray:
+    """Sum up for each subject what FROC is made of; such rows may be added up and weighted.
+
+    Parameters
+    ----------
+    images : sequence of Scored
+    owner : ndarray of int, shape (images,)
+        The row of each image's subject.
+    subjects : int
+    thresholds : ndarray of shape (t,)
+        From `froc_thresholds`; those of several models together to compare them.
+
+    Returns
+    -------
+    ndarray of shape (subjects, 2 t + 2)
+        For `froc_of_sums`.
+    """
+    false, found = np.zeros((2, subjects, len(thresholds)))
+    counted, with_lesions = np.zeros((2, subjects, 1))
     for image, subject in zip(images, owner, strict=True):
         false[subject] += _kept(image.false_at, thresholds)
+        counted[subject] += 1
         if image.found_at.size:
             found[subject] += _kept(image.found_at, thresholds) / image.found_at.size
             with_lesions[subject] += 1
-
-    def score(weights: FloatArray) -> FloatArray:
-        falses = (weights @ false) / (weights @ counted)[:, None]
-        founds = (weights @ found) / (weights @ with_lesions)[:, None]
-        pairs = zip(falses, founds, strict=True)
-        return np.array(
-            [np.mean([_read_curve(x, y, at) for at in FROC_FALSE_POSITIVES]) for x, y in pairs]
-        )
-
-    return subject_interval(score, len(names), values_each=2 * len(thresholds))
+    return np.hstack([false, found, counted, with_lesions])
 
 
-def _thresholds(images: Sequence[Scored]) -> FloatArray:
+def froc_of_sums(sums: FloatArray) -> FloatArray:
+    """Compute `froc` from summed rows of `froc_sums`, one score a row.
+
+    Parameters
+    ----------
+    sums : ndarray of shape (n, 2 t + 2)
+
+    Returns
+    -------
+    ndarray of shape (n,)
+        NaN where no image has a reference lesion.
+    """
+    size = (sums.shape[1] - 2) // 2
+    with np.errstate(invalid="ignore", divide="ignore"):
+        false = sums[:, :size] / sums[:, -2, None]
+        found = sums[:, size:-2] / sums[:, -1, None]
+    read = [_read_curves(false, found, target) for target in FROC_FALSE_POSITIVES]
+    return np.asarray(np.mean(read, axis=0))
+
+
+def froc_thresholds(images: Sequence[Scored]) -> FloatArray:
     """List the unique probabilities, falling, behind one that keeps nothing."""
     every = [part for image in images for part in (image.found_at, image.false_at)]
     values = np.unique(np.concatenate(every))
@@ -130,11 +170,13 @@ def _kept(values: FloatArray, thresholds: FloatArray) -> FloatArray:
     return np.asarray(values.size - np.searchsorted(np.sort(values), thresholds), dtype=float)
 
 
-def _read_curve(false: FloatArray, found: FloatArray, target: float) -> float:
-    """Read the sensitivity at a number of false positives; both curves rise."""
+def _read_curves(false: FloatArray, found: FloatArray, target: float) -> FloatArray:
+    """Read the sensitivity at a number of false positives, in each row; both rise along it."""
     # The last point not beyond the target is the lowest threshold of its step.
-    last = int(np.searchsorted(false, target + 1e-9, side="right")) - 1
-    if last + 1 == len(false) or math.isclose(false[last], target, abs_tol=1e-9):
-        return float(found[last])
-    share = (target - false[last]) / (false[last + 1] - false[last])
-    return float(found[last] + share * (found[last + 1] - found[last]))
+    last = (false <= target + 1e-9).sum(axis=1) - 1
+    rows, following = np.arange(len(false)), np.minimum(last + 1, false.shape[1] - 1)
+    low, high = false[rows, last], false[rows, following]
+    step = np.where(high > low, high - low, 1.0)
+    share = np.where(np.abs(low - target) <= 1e-9, 0.0, (target - low) / step)
+    # Beyond the curve's end both neighbours are its last point.
+    return np.asarray(found[rows, last] + share * (found[rows, following] - found[rows, last]))

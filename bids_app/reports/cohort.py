@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from bids_app.reports.charts import COLORS as _COLORS
+from bids_app.reports.charts import plot
 from bids_app.reports.page import Markup, render
 
 Row = Mapping[str, Any]
 """A row of a group table; None where it says ``n/a``."""
 
-# Okabe & Ito (2008): told apart by colour-blind readers.
-_COLORS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#000000")
 _FIRST_COLUMNS = ("participant_id", "session_id", "status")
 _NO_GROUP = "all"
 
@@ -102,17 +102,8 @@ def _s(count: int) -> str:
 
 
 def _plot(traces: Sequence[Any], x: str, y: str, **layout: Any) -> str:
-    """Draw traces into a block of HTML; the library itself is on the page once."""
-    import plotly.graph_objects as go
-
-    figure = go.Figure(list(traces))
-    figure.update_layout(
-        template="plotly_white", height=380, margin={"l": 60, "r": 20, "t": 20, "b": 50},
-        xaxis_title=x, yaxis_title=y, legend={"orientation": "h", "y": 1.12}, **layout,
-    )  # fmt: skip
-    figure.update_yaxes(rangemode="tozero")
-    config = {"displaylogo": False, "responsive": True}
-    return str(figure.to_html(full_html=False, include_plotlyjs=False, config=config))
+    """Draw traces of measures that start at zero."""
+    return plot(traces, x, y, yaxis_rangemode="tozero", **layout)
 
 
 def _groups(rows: Sequence[Row], column: str) -> list[str]:

@@ -7,7 +7,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-__all__ = ["Markup", "render"]
+__all__ = ["Markup", "number", "p_value", "render", "shorten"]
 
 _ENVIRONMENT = Environment(
     loader=PackageLoader("bids_app.reports"),
@@ -33,7 +33,34 @@ def shorten(value: Any) -> str:
     return str(value)
 
 
-_ENVIRONMENT.filters["shorten"] = shorten
+def number(value: float | None) -> str:
+    """Write a number to three decimals, large ones to three digits.
+
+    Examples
+    --------
+    >>> [number(v) for v in (0.12345, 9.5, 123.456, None)]
+    ['0.123', '9.50', '123', 'n/a']
+    """
+    if value is None:
+        return "n/a"
+    size = abs(value)
+    return f"{value:.{0 if size >= 100 else 1 if size >= 10 else 2 if size >= 2 else 3}f}"
+
+
+def p_value(value: float | None) -> str:
+    """Write a p value.
+
+    Examples
+    --------
+    >>> [p_value(p) for p in (0.0312, 0.00001, None)]
+    ['0.031', '< 0.001', 'n/a']
+    """
+    if value is None:
+        return "n/a"
+    return "< 0.001" if value < 0.001 else f"{value:.3f}"
+
+
+_ENVIRONMENT.filters |= {"shorten": shorten, "number": number, "p_value": p_value}
 
 
 def render(template: str, **values: Any) -> str:

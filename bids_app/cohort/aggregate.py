@@ -143,7 +143,7 @@ def _waiting(decisions: Mapping[str, Decision], exclude: bool) -> tuple[str, ...
     waiting = sum(one.leaves for one in decisions.values())
     if exclude or not waiting:
         return ()
-    return (
-        f"{waiting} session{'' if waiting == 1 else 's'} marked fail or exclude still count; "
-        "--exclude-qc leaves them out.",
-    )
+    who = "1 session marked fail or exclude still counts"
+    if waiting > 1:
+        who = f"{waiting} sessions marked fail or exclude still count"
+    return (f"{who}; --exclude-qc leaves them out.",)

@@ -158,7 +158,7 @@ def comparison_cells(row: Row) -> dict[str, Any]:
     --------
     >>> cells = comparison_cells({"measure": "lesion_count", "group_a": "MS", "group_b": "control",
     ...     "effect": 0.5, "ci95_low": 0.1, "ci95_high": 0.9, "n_a": 9, "n_b": 8, "n_failed": 1})
-    >>> cells["compared"], cells["effect (95 % interval)"], cells["n"], cells["not used"]
+    >>> cells["compared"], cells["value (95 % interval)"], cells["n"], cells["not used"]
     ('control against MS', '0.5 (0.1 to 0.9)', '9, 8', '1 failed')
     """
     groups = [str(row[key]) for key in ("group_b", "group_a") if row.get(key)]
@@ -174,9 +174,8 @@ def comparison_cells(row: Row) -> dict[str, Any]:
         "comparison": row.get("comparison"),
         "compared": " against ".join(groups) or None,
         "sessions": row.get("session"),
-        "test": row.get("test"),
         "effect": row.get("effect_name"),
-        "effect (95 % interval)": _interval(row),
+        "value (95 % interval)": _interval(row),
         "p": row.get("p"),
         "p, Holm": row.get("p_holm"),
         "n": ", ".join(str(row[key]) for key in ("n_a", "n_b") if row.get(key) is not None),
@@ -184,6 +183,7 @@ def comparison_cells(row: Row) -> dict[str, Any]:
         "medians": ", ".join(
             f"{row[key]:.4g}" for key in ("median_a", "median_b") if row.get(key) is not None
         ),
+        "test": row.get("test"),
         "note": row.get("note"),
     }
 

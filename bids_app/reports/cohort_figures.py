@@ -16,6 +16,7 @@ Row = Mapping[str, Any]
 COLORS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#000000")
 _NO_GROUP = "all"
 _MOST_NAMES = 40
+_HEIGHT = 380
 
 
 @dataclass(frozen=True)
@@ -103,14 +104,18 @@ def _plot(traces: Sequence[Any], x: str, y: str, **layout: Any) -> str:
     figure = go.Figure(list(traces))
     figure.update_layout(
         **{
-            "template": "plotly_white", "height": 380,
+            "template": "plotly_white", "height": _HEIGHT,
             "margin": {"l": 60, "r": 20, "t": 20, "b": 50},
-            "xaxis_title": x, "yaxis_title": y, "legend": {"orientation": "h", "y": 1.12},
+            "xaxis_title": x, "yaxis_title": y,
+            "legend": {"orientation": "h", "y": 1.02, "yanchor": "bottom"},
+
             "yaxis_rangemode": "tozero", **layout,
         }
     )  # fmt: skip
-    config = {"displaylogo": False, "responsive": True}
-    return str(figure.to_html(full_html=False, include_plotlyjs=False, config=config))
+    # Drawn by the page's script when it comes into sight: all at once would take seconds.
+    data = str(figure.to_json()).replace("<", "\\u003c")
+    return f"""<div class="plotly-graph-div" style="height: {_HEIGHT}px"></div>
+<script type="application/json">{data}</script>"""
 
 
 def _spread(measure: str, title: str) -> Callable[[CohortFacts], str]:
@@ -231,7 +236,7 @@ def _new_and_resolved(facts: CohortFacts) -> str:
     n = [sum(_visit(row) == visit for row in rows) for visit in visits]
     ticks = [f"{visit}<br>n = {number}" for visit, number in zip(visits, n, strict=True)]
     return _plot(
-        bars, "", "lesions", barmode="relative", yaxis_rangemode="normal",
+        bars, "", "lesions", barmode="relative", bargap=0.5, yaxis_rangemode="normal",
         xaxis_tickvals=visits, xaxis_ticktext=ticks,
     )  # fmt: skip
 
@@ -260,6 +265,7 @@ def _expected(facts: CohortFacts) -> str:
     import plotly.graph_objects as go
 
     rows = [row for row in facts.done if row.get("expected_lesion_count") is not None]
+    rows.sort(key=lambda row: float(row["expected_lesion_count"]))
     names, links = [identifier(row) for row in rows], facts.links(rows)
     mean = [float(row["expected_lesion_count"]) for row in rows]
     low = [float(row["expected_lesion_count_low"]) for row in rows]
@@ -278,7 +284,10 @@ def _expected(facts: CohortFacts) -> str:
         x=names, y=[row["lesion_count"] for row in rows], mode="markers", name="counted",
         customdata=links, marker={"color": COLORS[1], "symbol": "x"},
     )  # fmt: skip
-    return _plot([expected, counted], "", "lesions", xaxis_showticklabels=len(rows) <= _MOST_NAMES)
+    few = len(rows) <= _MOST_NAMES
+    return _plot(
+        [expected, counted], "", "lesions", xaxis_showticklabels=few, xaxis_showgrid=few
+    )  # fmt: skip
 
 
 def _doubt(facts: CohortFacts) -> str:
@@ -358,7 +367,7 @@ _FIGURES: tuple[
     ("Along the cord", "Lesions by vertebral level, where levels are known.",
      lambda facts: any(row.get("level") for row in facts.lesions), _levels),
     ("Expected number of lesions",
-     "With missed and false ones allowed for; bars are 95 % intervals.",
+     "With missed and false ones allowed for; bars are 95 % intervals. From few to many.",
      lambda facts: any(row.get("expected_lesion_count") is not None for row in facts.done),
      _expected),
     ("How sure each lesion is", "Calibrated probability of the lesions that were counted.",

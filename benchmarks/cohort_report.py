@@ -25,7 +25,7 @@ import numpy as np
 
 ROOT = Path(__file__).resolve().parent.parent
 WIDTHS = (1280, 390)
-REPEATS = 3
+REPEATS = 5
 
 
 def main() -> None:
@@ -184,8 +184,6 @@ def open_page(page: Path, shots: Path | None) -> dict[str, list[float]]:
             view.goto(page.as_uri())
             view.evaluate("window.dispatchEvent(new Event('beforeprint'))")
             view.wait_for_function(DRAWN)
-            # What is out of sight is not laid out, and a full page is a tall window to it.
-            view.add_style_tag(content=".later { content-visibility: visible !important; }")
             view.wait_for_timeout(1000)
             shots.mkdir(parents=True, exist_ok=True)  # type: ignore[union-attr]
             view.screenshot(path=shots / f"cohort-{width}.png", full_page=True)  # type: ignore[operator]

@@ -134,6 +134,18 @@ def test_what_a_person_should_look_at() -> None:
     assert any("unusual" in line for line in concerns(facts.about, view))
 
 
+def test_quality_measures_beyond_their_limit_are_told() -> None:
+    quality = {"cord_snr": 12.5, "lesions_at_edge": 2, "second_coverage": 0.5, "cord_pieces": 1}
+    facts = make_facts(2, Quality=quality)
+    page = session_page(facts, make_view())
+    assert "The second contrast shows only 50% of the cord." in page
+    assert "2 of the lesions touch the edge of the image." in page
+    section = page[page.index('id="quality"') : page.index('id="methods"')]
+    assert "<td>SNR in the cord</td><td>12.5</td>" in section
+    assert section.count("(look)") == 2
+    assert 'id="quality"' not in session_page(make_facts(1), make_view(1))
+
+
 def test_methods_tell_what_was_done() -> None:
     base = {"Contrasts": {"reference": "T2w", "second": "PSIR"}, "Model": {"Name": "box"}}
     text, bibtex = methods_paragraph({**base, "Registration": {"Accepted": True}})

@@ -99,7 +99,11 @@ def _state(row: Row) -> str:
 
 
 def _columns(rows: Sequence[Row]) -> list[str]:
-    return list(dict.fromkeys([*_FIRST_COLUMNS, *(key for row in rows for key in row)]))
+    """List the columns that any row has a value in; the tables on disk have all."""
+    filled = [key for row in rows for key, value in row.items() if value is not None]
+    known = dict.fromkeys(key for row in rows for key in row)
+    kept = {*_FIRST_COLUMNS, *filled}
+    return list(dict.fromkeys([*_FIRST_COLUMNS, *(name for name in known if name in kept)]))
 
 
 def cohort_headline(done: Sequence[Row], counts: Mapping[str, int]) -> str:

@@ -20,10 +20,12 @@ from bids_app.errors import NoUsableData
 from bids_app.execution.local import StoppedBySignal, describe, run_jobs, stop_on_signals
 from bids_app.execution.plan_table import plan_table
 from bids_app.follow_up import compare_sessions
-from bids_app.group_level import set_up, summarise
+from bids_app.group_level import set_up, summarise, tabulate_cohort
 from bids_app.options import Options
 from bids_app.records import Outcome
 from bids_app.reporting import write_reports
+from bids_app.terminal.progress import RunProgress, is_live
+from bids_app.terminal.tables import attention_table, cohort_table, totals_table
 from bids_app.worker import Worker
 
 log = logging.getLogger("bids_app")
@@ -83,43 +85,54 @@ def run_participant(options: Options) -> int:
     if options.reports_only:
         return _run_reports(options)
     plan = pipeline.plan(options)
-    console = Console(highlight=False, soft_wrap=True)
     if options.dry_run:
-        Console(width=None if console.is_terminal else 160).print(
-            plan_table(plan.jobs, plan.unusable)
-        )
+        _show_plan(options, plan)
         return 0
     if not plan.jobs:
         reasons = " ".join(str(error) for _, error in plan.unusable[:5])
         raise NoUsableData(f"No session of the selection can be processed. {reasons}")
     set_up(options)
-    labelled = sum(job.discs is not None for job in plan.jobs)
-    with _recording(options) as record, stop_on_signals():
+    total = len(plan.jobs) + len(plan.unusable)
+    with _recording(options) as record, stop_on_signals(), RunProgress(total) as progress:
+        _remark_on_labels(plan)
         for session, error in plan.unusable:
-            _tell(console, record, Outcome(session.identifier, "failed", error=describe(error)), 0)
-        if labelled < len(plan.jobs):
-            log.info(
-                "Disc labels for %d of %d sessions (--derivatives); vertebral levels of the others "
-                "are n/a.",
-                *(labelled, len(plan.jobs)),
-            )
-        if labelled and plan.template is None:
-            log.info(
-                "No usable template (cordlesion templates install PAM50 SOURCE): tissue fractions "
-                "are n/a."
-            )
-        worker = Worker(options, plan.preset, plan.manifest, plan.template)
-        total = len(plan.jobs) + len(plan.unusable)
+            _tell(progress, record, Outcome(session.identifier, "failed", error=describe(error)), 0)
         if not (options.stop_on_first_crash and plan.unusable):
+            worker = Worker(options, plan.preset, plan.manifest, plan.template)
             for outcome in run_jobs(plan.jobs, worker, options.stop_on_first_crash):
-                _tell(console, record, outcome, total)
+                _tell(progress, record, outcome, total)
         failed = [one.identifier for one in record.outcomes if one.status == "failed"]
         if not (options.stop_on_first_crash and failed):
             subjects = dict.fromkeys(session.subject for session in plan.sessions)
             for outcome in compare_sessions(options, plan.preset, subjects, failed):
                 record.comparisons.append(outcome)
-                _print(console, outcome)
-    return _finish(console, record)
+                _print(progress, outcome)
+    return _finish(progress, record)
+
+
+def _show_plan(options: Options, plan: pipeline.Plan) -> None:
+    """Print what a run would do; results are looked at, and nothing is written."""
+    worker = Worker(options, plan.preset, plan.manifest, plan.template)
+    current = {job.session.identifier for job in plan.jobs if worker.is_done(job)}
+    # A pipe has no width of its own: wide enough for file names.
+    console = Console(width=None if is_live(sys.stdout) else 160)
+    console.print(plan_table(plan.jobs, plan.unusable, current))
+
+
+def _remark_on_labels(plan: pipeline.Plan) -> None:
+    """Say once what follows from there being no disc labels, or no template."""
+    labelled = sum(job.discs is not None for job in plan.jobs)
+    if labelled < len(plan.jobs):
+        log.info(
+            "Disc labels for %d of %d sessions (--derivatives); vertebral levels of the others "
+            "are n/a.",
+            *(labelled, len(plan.jobs)),
+        )
+    if labelled and plan.template is None:
+        log.info(
+            "No usable template (cordlesion templates install PAM50 SOURCE): tissue fractions "
+            "are n/a."
+        )
 
 
 def _run_reports(options: Options) -> int:
@@ -145,19 +158,25 @@ def run_group(options: Options) -> int:
     Raises
     ------
     NoUsableData
-        When no session has results.
+        When no session has results, or all are left out.
     """
-    tables = summarise(options)
-    counts = tables.sessions["status"].value_counts()
+    tables = tabulate_cohort(options) if options.dry_run else summarise(options)
+    counted = tables.counted["status"].value_counts()
+    counts = {key: int(counted.get(key, 0)) for key in ("done", "failed", "missing", "excluded")}
     for remark in tables.remarks:
         log.warning("%s", remark)
-    if not counts.get("done", 0):
+    if not counts["done"]:
         raise NoUsableData(
-            f"No session in {options.out_dir} is done, so there is nothing to summarise; "
-            "run the participant level first."
+            f"No session in {options.out_dir} is done and counts, so there is nothing to "
+            "summarise; run the participant level first."
         )
-    parts = ", ".join(f"{counts.get(key, 0)} {key}" for key in ("done", "failed", "missing"))
-    print(f"Group: {parts}. Tables: {options.out_dir}/group_*.tsv")
+    if is_live(sys.stdout):
+        Console().print(cohort_table(counts))
+    if not counts["excluded"] and options.decisions_file is None:
+        del counts["excluded"]
+    parts = ", ".join(f"{number} {key}" for key, number in counts.items())
+    end = "Nothing was written." if options.dry_run else f"Tables: {options.out_dir}/group_*.tsv"
+    print(f"Group: {parts}. {end}")
     return 0
 
 
@@ -191,13 +210,14 @@ def _recording(options: Options) -> Iterator[_Record]:
         handler.close()
 
 
-def _tell(console: Console, record: _Record, outcome: Outcome, total: int) -> None:
+def _tell(progress: RunProgress, record: _Record, outcome: Outcome, total: int) -> None:
     """Note an outcome and print one line about it."""
     record.outcomes.append(outcome)
-    _print(console, outcome, f"[{len(record.outcomes)}/{total}] " if total else "")
+    progress.ended(outcome)
+    _print(progress, outcome, f"[{len(record.outcomes)}/{total}] " if total else "")
 
 
-def _print(console: Console, outcome: Outcome, place: str = "") -> None:
+def _print(progress: RunProgress, outcome: Outcome, place: str = "") -> None:
     """Print one line about an outcome, and log it."""
     line = f"{place}{outcome.identifier}: {outcome.status}"
     if outcome.lesions is not None:
@@ -206,12 +226,12 @@ def _print(console: Console, outcome: Outcome, place: str = "") -> None:
         line += f", {outcome.seconds:.1f} s"
     line += "".join(f"; warning: {warning}" for warning in outcome.warnings)
     line += f". {outcome.error}" if outcome.error else ""
-    console.print(line, markup=False)
-    log.info("%s", line)
+    progress.line(line)
+    log.info("%s", line, extra={"told": True})
 
 
-def _finish(console: Console, record: _Record) -> int:
-    """Print the summary line, write the record, and give the exit code."""
+def _finish(progress: RunProgress, record: _Record) -> int:
+    """Print what became of the run, write the record, and give the exit code."""
     count = {
         status: sum(outcome.status == status for outcome in record.outcomes)
         for status in ("done", "up-to-date", "failed")
@@ -220,10 +240,14 @@ def _finish(console: Console, record: _Record) -> int:
     count["failed"] += sum(outcome.status == "failed" for outcome in record.comparisons)
     code = 1 if count["failed"] else 0
     record.write(code)
-    console.print(
+    if progress.live:
+        attention = attention_table((*record.outcomes, *record.comparisons))
+        for table in (totals_table(record.outcomes), attention):
+            if table is not None:
+                progress.console.print(table)
+    progress.line(
         f"Participant: {count['done']} done, {count['up-to-date']} already up to date, "
         f"{count['failed']} failed in {time.monotonic() - record.start:.1f} s. "
-        f"Results: {record.options.out_dir}",
-        markup=False,
+        f"Results: {record.options.out_dir}"
     )
     return code

@@ -11,6 +11,8 @@ DEFAULT_REFERENCE = "T2w"
 REFERENCES = ("T2w", "UNIT1", "T1w", "T2starw")
 DEFAULT_CONTRASTS = ("STIR", "PSIR", "UNIT1", "T1w", "T2starw")
 LEVELS = ("participant", "group")
+# Stands for the file in OUT_DIR, which is not known yet.
+OWN_DECISIONS = ""
 DEVICES = ("auto", "cpu", "cuda")
 
 
@@ -142,6 +144,15 @@ def _add_cohort(group: argparse._ArgumentGroup) -> None:
         metavar="NAME",
         help="columns of participants.tsv that group differences are adjusted for",
     )
+    group.add_argument(
+        "--exclude-qc",
+        "--exclude_qc",
+        nargs="?",
+        const=OWN_DECISIONS,
+        metavar="FILE",
+        help="leave sessions that FILE marks fail or exclude out of the statistics "
+        "(default: qc_decisions.tsv in OUT_DIR)",
+    )
 
 
 def _add_conduct(group: argparse._ArgumentGroup) -> None:
@@ -161,6 +172,6 @@ def _add_conduct(group: argparse._ArgumentGroup) -> None:
         dest="verbosity",
         action="count",
         default=0,
-        help="say more; -vv says all",
+        help="-v: the stages of each session; -vv: everything",
     )
     group.add_argument("--version", action="version", version=f"cordlesion {__version__}")

@@ -7,6 +7,7 @@ import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TextIO
 
 from bids_app import __version__
 from bids_app.commands.compare_arguments import add_compare
@@ -58,12 +59,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return CordLesionError.exit_code
 
 
+class _Terminal(logging.StreamHandler[TextIO]):
+    """Write to standard error as it is now, so that lines go above a live progress."""
+
+    def __init__(self, level: int) -> None:
+        super().__init__()
+        self.setLevel(level)
+        self.setFormatter(logging.Formatter("%(levelname)s: %(message)s"))
+        # A session's own line is on standard output already.
+        self.addFilter(lambda record: not getattr(record, "told", False))
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.stream = sys.stderr
+        super().emit(record)
+
+
 def _log_to_terminal(verbosity: int) -> None:
-    """Show warnings always, the course of the run with ``-v``, everything with ``-vv``."""
-    handler = logging.StreamHandler()
-    handler.setLevel((logging.WARNING, logging.INFO, logging.DEBUG)[min(verbosity, 2)])
-    handler.setFormatter(logging.Formatter("%(levelname)s: %(message)s"))
-    logging.getLogger().addHandler(handler)
+    """Show warnings always, the stages of the run with ``-v``, everything with ``-vv``."""
+    level = (logging.WARNING, logging.INFO, logging.DEBUG)[min(verbosity, 2)]
+    logging.getLogger().addHandler(_Terminal(level))
+    logging.getLogger("bids_app").setLevel(level)
+    if verbosity > 1:
+        logging.getLogger().setLevel(logging.INFO)
 
 
 def build_parser() -> argparse.ArgumentParser:

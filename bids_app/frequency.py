@@ -7,7 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from bids_app.cohort.atlas import carried_sessions, describe_map, frequency_maps, map_labels
+from bids_app.cohort.atlas import (
+    FrequencyMap,
+    carried_sessions,
+    describe_map,
+    frequency_maps,
+    map_labels,
+)
 from bids_app.dataset.atomic import write_json
 from bids_app.dataset.derivatives import sidecar_path
 from bids_app.dataset.templates import RESOLUTION
@@ -17,7 +23,9 @@ from bids_app.records import BoolArray, FloatArray, Volume
 from bids_app.template_space import describe_space
 
 
-def write_frequency_maps(out_dir: Path, sessions: Any, space: str) -> tuple[str, ...]:
+def write_frequency_maps(
+    out_dir: Path, sessions: Any, space: str, group_column: str = "group"
+) -> tuple[list[FrequencyMap], tuple[str, ...]]:
     """Write the cohort's lesion frequency maps from the sessions' masks in template space.
 
     Parameters
@@ -28,15 +36,19 @@ def write_frequency_maps(out_dir: Path, sessions: Any, space: str) -> tuple[str,
         The sessions' table.
     space : str
         The template's name.
+    group_column : str
+        Column of the table that splits the cohort.
 
     Returns
     -------
-    tuple of str
-        Sessions that were left out, and why. Maps of an earlier run are removed.
+    maps : list of FrequencyMap
+        What was written. Maps of an earlier run are removed.
+    remarks : tuple of str
+        Sessions that were left out, and why.
     """
     for old in out_dir.glob(f"group_space-{space}_*"):
         old.unlink()
-    carried = carried_sessions(out_dir, sessions, space)
+    carried = carried_sessions(out_dir, sessions, space, group_column)
     maps, remarks = frequency_maps(carried, _read_mask)
     labels = map_labels(maps)
     for one in maps:
@@ -49,7 +61,7 @@ def write_frequency_maps(out_dir: Path, sessions: Any, space: str) -> tuple[str,
         write_volume(count, one.covered.astype(np.int16), one.affine)
         number = "Number of participants whose images show the place."
         write_json(sidecar_path(count), {**about, "Description": number})
-    return remarks
+    return maps, remarks
 
 
 def _read_mask(path: Path) -> tuple[BoolArray, FloatArray]:

@@ -16,9 +16,11 @@ from pathlib import Path
 from bids_app.arguments import (
     DEFAULT_CONTRASTS,
     DEFAULT_REFERENCE,
+    OWN_DECISIONS,
     REFERENCES,
     add_app_arguments,
 )
+from bids_app.dataset.decisions import DECISIONS_NAME
 from bids_app.dataset.filters import Filter, read_filters
 from bids_app.errors import UsageError
 from bids_app.places import absolute, check_dataset, check_out_dir, check_outside
@@ -65,6 +67,9 @@ class Options:
         Column of participants.tsv that splits the cohort; None for ``group``, if there.
     covariates : tuple of str
         Columns of participants.tsv that group differences are adjusted for.
+    decisions_file : Path or None
+        A person's decisions about sessions, by which sessions leave the statistics; None to
+        leave out none.
     verbosity : int
         How often ``-v`` was given.
     """
@@ -93,6 +98,7 @@ class Options:
     stop_on_first_crash: bool = False
     group_column: str | None = None
     covariates: tuple[str, ...] = ()
+    decisions_file: Path | None = None
     verbosity: int = 0
 
 
@@ -145,6 +151,7 @@ def options_from_arguments(
         stop_on_first_crash=namespace.stop_on_first_crash,
         group_column=namespace.group_column,
         covariates=_covariates(namespace.covariates, namespace.group_column),
+        decisions_file=_decisions_file(namespace.exclude_qc, absolute(namespace.out_dir)),
         verbosity=namespace.verbosity,
     )
 
@@ -201,6 +208,12 @@ def _covariates(names: Iterable[str] | None, group_column: str | None) -> tuple[
             "leave it out or compare others with --group-column."
         )
     return _unique(names or ())
+
+
+def _decisions_file(given: str | None, out_dir: Path) -> Path | None:
+    if given is None:
+        return None
+    return out_dir / DECISIONS_NAME if given == OWN_DECISIONS else absolute(Path(given))
 
 
 def _n_cpus(number: int | None, environ: Mapping[str, str]) -> int:

@@ -1,4 +1,4 @@
-"""The order of the stages: discover, plan, prepare, segment, refine, measure, write; aggregate."""
+"""The order of the stages: discover, plan, prepare, segment, refine, measure, judge; aggregate."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ from bids_app.lesions.preset import Preset, load_preset
 from bids_app.lesions.refine import refine
 from bids_app.lesions.uncertainty import applicable, assess, find_candidates
 from bids_app.options import Options
+from bids_app.quality import judge_quality
 from bids_app.records import (
-    BoolArray,
     Calibration,
     Findings,
     Job,
@@ -42,6 +42,7 @@ from bids_app.records import (
 )
 from bids_app.results import SessionResult
 from bids_app.segmentation.manifest import Manifest, find_model, read_manifest
+from bids_app.terminal.stages import entering
 
 if TYPE_CHECKING:
     from bids_app.segmentation.weights import Model
@@ -141,7 +142,7 @@ def find_lesions(
     cord_model: Model | None = None,
     known: Known = UNKNOWN,
 ) -> SessionResult:
-    """Go from images to lesions: prepare, segment, fuse, refine, measure, assess.
+    """Go from images to lesions: prepare, segment, fuse, refine, measure, judge.
 
     Parameters
     ----------
@@ -169,11 +170,14 @@ def find_lesions(
     reference = to_canonical(original)
     prepared = prepare(reference, second, cord_model or model)
     prepared = replace(prepared, contrasts=known.contrasts)
-    rules = preset.for_contrast(known.second)
-    segmentation, findings = _segment(prepared, model, cord_model, rules, known.cord)
+    segmentation, findings = _segment(prepared, model, cord_model, preset, known)
+    entering("measure")
     lesions, cord = measure(findings, segmentation.lesion, reference.affine)
     warnings = _warnings(prepared)
-    result = SessionResult(original, prepared, segmentation, findings, lesions, cord, warnings)
+    quality = judge_quality(prepared, segmentation, findings, second)
+    result = SessionResult(
+        original, prepared, segmentation, findings, lesions, cord, warnings, quality=quality
+    )
     result = judge(result, preset, model.manifest.calibration)
     return add_levels(result, known.discs)
 
@@ -182,12 +186,14 @@ def _segment(
     prepared: Prepared,
     model: Model,
     cord_model: Model | None,
-    rules: Preset,
-    cord: BoolArray | None,
+    preset: Preset,
+    known: Known,
 ) -> tuple[Segmentation, Findings]:
     """Segment, merge what the contrasts say, refine; a cord that is known replaces theirs."""
     from bids_app.segmentation.inference import segment_contrasts
 
+    entering("segment")
+    rules, cord = preset.for_contrast(known.second), known.cord
     spacing_mm = prepared.reference.spacing_mm
     readings = seen = segment_contrasts(prepared, model, cord_model, rules.folds)
     if cord is not None:
@@ -223,6 +229,7 @@ def prepare(reference: Volume, second: Volume | None, cord_model: Model) -> Prep
 
     if second is None:
         return Prepared((reference, None))
+    entering("align")
     cord = predict_cord(Prepared((reference, None)), cord_model)
     moving_cord = predict_cord(Prepared((None, second)), cord_model)
     alignment = register(second, reference, cord, moving_cord)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -126,28 +126,6 @@ def _cut_like(volume: Volume, small: Volume) -> Any:
     if data.shape != small.data.shape or np.abs(start - first).max() > 0.01:
         raise UnreadableImage("The images of a session are not on one grid; run it with --force.")
     return data
-
-
-def write_cohort_report(
-    out_dir: Path,
-    sessions: Sequence[Mapping[str, Any]],
-    lesions: Sequence[Mapping[str, Any]],
-    statistics: Sequence[Mapping[str, Any]] = (),
-    group_column: str = "group",
-) -> Path:
-    """Write ``group_report.html`` from the rows of the group tables.
-
-    Returns
-    -------
-    Path
-    """
-    from bids_app.reports.cohort import cohort_page, identifier
-
-    names = [identifier(row) for row in sessions]
-    reports = {name: f"{name}.html" for name in names if (out_dir / f"{name}.html").exists()}
-    page = out_dir / "group_report.html"
-    write_text(page, cohort_page(sessions, lesions, statistics, group_column, reports))
-    return page
 
 
 def write_reports(options: Options) -> Iterator[tuple[str, str | None]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -28,6 +28,7 @@ from bids_app.records import (
     Job,
     Lesion,
     Prepared,
+    Quality,
     Scan,
     Segmentation,
     Volume,
@@ -75,6 +76,7 @@ class SessionResult:
     vertebrae: Vertebrae | None = None
     expected: Expected | None = None
     in_template: InTemplate | None = None
+    quality: Quality = field(default_factory=dict)
 
 
 def write_session(
@@ -273,6 +275,7 @@ def _summary(job: Job, result: SessionResult, provenance: Provenance) -> dict[st
             **_regions(result.vertebrae),
             **_expected(result.expected),
         },
+        "Quality": dict(result.quality),
         "Contrasts": {
             "reference": job.reference.contrast,
             "second": job.second.contrast if job.second else None,

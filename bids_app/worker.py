@@ -17,6 +17,7 @@ from bids_app.dataset.derivatives import (
     sidecar_path,
 )
 from bids_app.dataset.templates import TemplateFiles
+from bids_app.errors import UnreadableImage
 from bids_app.given import read_known
 from bids_app.imaging.grids import to_canonical
 from bids_app.imaging.volumes import read_volume
@@ -29,6 +30,7 @@ from bids_app.reporting import write_report
 from bids_app.results import Provenance, SessionResult, write_session
 from bids_app.segmentation.manifest import Manifest, find_model, read_manifest
 from bids_app.template_space import carry, load_template, with_tissue
+from bids_app.terminal.stages import entering, starting
 
 if TYPE_CHECKING:
     from bids_app.lesions.atlas import TemplateCord
@@ -52,21 +54,37 @@ class Worker:
 
     def __call__(self, job: Job) -> Outcome:
         """Process one session, or find that its results are up to date."""
-        sources = (job.reference, job.second, job.cord, job.discs)
-        inputs = [source.path for source in sources if source]
-        inputs_hash = fingerprint(inputs, self._settings(job))
+        starting(job.session.identifier)
+        inputs_hash = self._inputs_hash(job)
         if not self.options.force and is_up_to_date(job, inputs_hash):
             missing = not report_path(self.options.out_dir, job.session).exists()
             warnings = _report(job) if missing else ()
             return Outcome(job.session.identifier, "up-to-date", warnings=warnings)
+        entering("read")
         original = read_volume(job.reference.path)
         second = to_canonical(read_volume(job.second.path)) if job.second else None
         known = read_known(job, original)
         result = find_lesions(original, second, self.model, self.preset, self.cord_model, known)
         result = self._in_template(result)
+        entering("write")
         write_session(job, result, self._provenance(), inputs_hash)
+        entering("report")
         warnings = (*result.warnings, *_report(job))
         return Outcome(job.session.identifier, "done", len(result.lesions), warnings=warnings)
+
+    def is_done(self, job: Job) -> bool:
+        """Tell whether a session's results are up to date; nothing is written."""
+        if self.options.force or not sidecar_path(job.outputs["lesion_mask"]).exists():
+            return False
+        try:
+            return is_up_to_date(job, self._inputs_hash(job))
+        except UnreadableImage:
+            return False
+
+    def _inputs_hash(self, job: Job) -> str:
+        sources = (job.reference, job.second, job.cord, job.discs)
+        inputs = [source.path for source in sources if source]
+        return fingerprint(inputs, self._settings(job))
 
     @cached_property
     def model(self) -> Model:

@@ -10,9 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 from test_compare import compare, models, write_model, write_test_set
-from test_reports import cohort_rows, make_facts, make_view
+from test_reports import cohort_rows, make_facts, make_view, quality_rows
 
-from bids_app.reports.cohort import cohort_page
+from bids_app.dataset.decisions import read_decisions
+from bids_app.records import Decision
+from bids_app.reports.cohort import Cohort, cohort_page
+from bids_app.reports.cohort_maps import FrequencyView
 from bids_app.reports.session import session_page
 
 pytestmark = pytest.mark.browser
@@ -39,8 +42,14 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> Path:
     failed = {"participant_id": "sub-999", "session_id": None, "status": "failed", "error": "x"}
     reports = {"sub-000_ses-0": "sub-000_ses-0.html"}
     rows = [*cohort_rows(40), failed]
-    (folder / "group_report.html").write_text(cohort_page(rows, [], [], reports=reports))
     _write_comparisons(folder)
+    frequency = np.full((20, 24, 80), np.nan, np.float32)
+    frequency[6:14, 8:16, 5:75] = np.linspace(0, 0.5, 70)
+    maps = [
+        FrequencyView(name, 20, frequency, (1, 1, 2), [("C2/C3", 60)]) for name in ("all", "MS")
+    ]
+    cohort = Cohort(rows, quality=quality_rows(rows), reports=reports, maps=maps)
+    (folder / "group_report.html").write_text(cohort_page(cohort))
     return folder
 
 
@@ -118,24 +127,60 @@ def test_the_contrasts_blend_and_flicker(open_page: Any) -> None:
     page.wait_for_function("document.getElementById('upper').style.opacity === '0'")
 
 
-def test_the_table_is_sorted_and_filtered_by_keyboard(open_page: Any) -> None:
+@pytest.mark.parametrize(
+    ("table", "filter_of", "shown", "column"),
+    [
+        ("table", "filter", "shown", "lesion_volume_mm3"),
+        ("qc-table", "qc-filter", "qc-shown", "cord_snr"),
+    ],
+)
+def test_tables_are_sorted_and_filtered_by_keyboard(
+    open_page: Any, table: str, filter_of: str, shown: str, column: str
+) -> None:
     page = open_page("group_report.html")
-    head = page.locator("th", has_text="lesion_volume_mm3").locator("button")
-    column = page.locator("#table th").all_inner_texts().index("lesion_volume_mm3")
+    head = page.locator(f"#{table} th", has_text=column).locator("button")
+    number = page.locator(f"#{table} th").all_inner_texts().index(column)
 
-    def volumes() -> list[str]:
-        return [
-            row.split("\t")[column] for row in page.locator("#table tbody tr").all_inner_texts()
-        ]
+    def values() -> list[str]:
+        return page.locator(f"#{table} tbody tr td:nth-child({number + 1})").all_inner_texts()
 
     for direction in (1, -1):
         head.press("Enter")
-        numbers = [float(text) for text in volumes() if text != "n/a"]
+        numbers = [float(text) for text in values() if text != "n/a"]
         assert numbers == sorted(numbers, reverse=direction < 0)
-        assert volumes()[-1] == "n/a"
-    page.locator("#filter").fill("sub-999")
-    assert page.locator("#table tbody tr:visible").count() == 1
-    assert page.locator("#shown").inner_text() == "1 of 41"
+        assert values()[-1] == "n/a"
+    page.locator(f"#{filter_of}").fill("sub-999")
+    assert page.locator(f"#{table} tbody tr:visible").count() == 1
+    assert page.locator(f"#{shown}").inner_text() == "1 of 41"
+
+
+def test_what_is_odd_is_shown_alone(open_page: Any) -> None:
+    page = open_page("group_report.html")
+    page.locator("#qc-odd").check()
+    assert page.locator("#qc-shown").inner_text() == "2 of 41"
+    marked = page.locator("#qc-table td.odd:visible")
+    assert marked.all_inner_texts() == ["13"]
+
+
+def test_decisions_are_saved_as_a_file_that_the_program_reads(
+    open_page: Any, tmp_path: Path
+) -> None:
+    page = open_page("group_report.html")
+    page.get_by_label("decision on sub-000_ses-0").select_option("pass")
+    page.get_by_label("decision on sub-999").select_option("exclude")
+    page.locator("#qc-filter").fill("exclude")
+    # The one just chosen, and the session that was left out already.
+    assert page.locator("#qc-shown").inner_text() == "2 of 41"
+    with page.expect_download() as download:
+        page.locator("#save-decisions").click()
+    assert download.value.suggested_filename == "qc_decisions.tsv"
+    download.value.save_as(tmp_path / "qc_decisions.tsv")
+    known = [f"sub-{n // 2:03d}_ses-{n % 2}" for n in range(40)] + ["sub-999"]
+    assert read_decisions(tmp_path / "qc_decisions.tsv", known) == {
+        "sub-000_ses-0": Decision("pass"),
+        "sub-001_ses-0": Decision("fail", "it moved"),
+        "sub-999": Decision("exclude"),
+    }
 
 
 def test_a_link_leads_to_the_sessions_report(open_page: Any) -> None:
@@ -144,10 +189,15 @@ def test_a_link_leads_to_the_sessions_report(open_page: Any) -> None:
     assert page.locator("h1").inner_text() == "sub-01_ses-M0"
 
 
-def test_plots_are_drawn(open_page: Any) -> None:
+def test_plots_are_drawn_when_they_come_into_sight(open_page: Any) -> None:
     page = open_page("group_report.html")
     page.locator(".main-svg").first.wait_for(state="visible")
-    assert page.locator(".plotly-graph-div .main-svg").count() >= 4
+    plots = page.locator(".plotly-graph-div")
+    assert plots.count() == 5
+    assert page.locator(".plotly-graph-div:has(.main-svg)").count() < 5
+    for number in range(5):
+        plots.nth(number).scroll_into_view_if_needed()
+        plots.nth(number).locator(".main-svg").first.wait_for(state="visible")
     widths = page.evaluate("[...document.querySelectorAll('.main-svg')].map(e => e.clientWidth)")
     assert np.max(widths) <= 1280
 
@@ -170,3 +220,14 @@ def test_pictures_of_a_scan_stand_in_one_row(open_page: Any) -> None:
     tops = page.locator(".strip").first.locator("img").evaluate_all("all => all.map(e => e.y)")
     assert len(tops) == 4
     assert len(set(tops)) == 1
+
+
+def test_a_click_on_a_point_opens_its_report(open_page: Any) -> None:
+    page = open_page("group_report.html")
+    page.locator(".main-svg").first.wait_for(state="visible")
+    page.evaluate(
+        "document.querySelector('.plotly-graph-div')"
+        ".emit('plotly_click', {points: [{customdata: 'sub-000_ses-0.html'}]})"
+    )
+    page.wait_for_url("**/sub-000_ses-0.html")
+    assert page.locator("h1").inner_text() == "sub-01_ses-M0"

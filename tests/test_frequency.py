@@ -77,7 +77,8 @@ def cohort(tmp_path: Path) -> tuple[Path, pd.DataFrame]:
 
 def test_frequencies(cohort: tuple[Path, pd.DataFrame]) -> None:
     out, table = cohort
-    assert write_frequency_maps(out, table, "PAM50") == ()
+    _, remarks = write_frequency_maps(out, table, "PAM50")
+    assert remarks == ()
     frequency, count, about = _load(out, "all")
     np.testing.assert_allclose(frequency[1, 1], [1, 1 / 3, np.nan, np.nan], rtol=1e-6)
     assert count[1, 1].tolist() == [2, 3, 0, 0]
@@ -104,7 +105,7 @@ def test_left_over_files_and_other_grids(cohort: tuple[Path, pd.DataFrame]) -> N
     out, table = cohort
     _session(out, "sub-02_ses-M0", _mask(), _mask((1, 1, 1)), sealed=False)
     _session(out, "sub-03_ses-M0", _mask(), _mask((1, 1, 1)), AFFINE * 2)
-    remarks = write_frequency_maps(out, table, "PAM50")
+    _, remarks = write_frequency_maps(out, table, "PAM50")
     assert len(remarks) == 1
     assert "sub-03_ses-M0" in remarks[0]
     assert "another grid" in remarks[0]
@@ -115,7 +116,7 @@ def test_left_over_files_and_other_grids(cohort: tuple[Path, pd.DataFrame]) -> N
 def test_a_damaged_mask_is_named(cohort: tuple[Path, pd.DataFrame]) -> None:
     out, table = cohort
     next(out.glob("sub-02/ses-M0/anat/*label-cord_mask.nii.gz")).write_bytes(b"")
-    remarks = write_frequency_maps(out, table, "PAM50")
+    _, remarks = write_frequency_maps(out, table, "PAM50")
     assert len(remarks) == 1
     assert "sub-02_ses-M0" in remarks[0]
 
@@ -124,7 +125,7 @@ def test_without_sessions_old_maps_go(cohort: tuple[Path, pd.DataFrame]) -> None
     out, table = cohort
     write_frequency_maps(out, table, "PAM50")
     assert len(list(out.glob("group_space-*"))) == 12
-    assert write_frequency_maps(out, table[table["status"] == "failed"], "PAM50") == ()
+    assert write_frequency_maps(out, table[table["status"] == "failed"], "PAM50") == ([], ())
     assert not list(out.glob("group_space-*"))
 
 
@@ -132,7 +133,8 @@ def test_without_session_folders_and_groups(tmp_path: Path) -> None:
     voxel = (1, 1, 1)
     _session(tmp_path, "sub-01", _mask(voxel), _mask(voxel))
     table = _table([("sub-01", None, "done", None)]).drop(columns="group")
-    assert write_frequency_maps(tmp_path, table, "PAM50") == ()
+    maps, remarks = write_frequency_maps(tmp_path, table, "PAM50")
+    assert ([one.sessions for one in maps], remarks) == ([("sub-01",)], ())
     frequency, _, about = _load(tmp_path, "all")
     assert frequency[voxel] == 1
     assert about["Sessions"] == ["sub-01"]

@@ -7,7 +7,8 @@ import re
 import numpy as np
 import pytest
 
-from bids_app.reports.cohort import cohort_page
+from bids_app.reports.cohort import Cohort, cohort_page
+from bids_app.reports.cohort_maps import FrequencyView, map_pictures
 from bids_app.reports.methods import methods_paragraph
 from bids_app.reports.session import SessionFacts, concerns, headline, session_page
 from bids_app.reports.view import (
@@ -133,6 +134,18 @@ def test_what_a_person_should_look_at() -> None:
     assert any("unusual" in line for line in concerns(facts.about, view))
 
 
+def test_quality_measures_beyond_their_limit_are_told() -> None:
+    quality = {"cord_snr": 12.5, "lesions_at_edge": 2, "second_coverage": 0.5, "cord_pieces": 1}
+    facts = make_facts(2, Quality=quality)
+    page = session_page(facts, make_view())
+    assert "The second contrast shows only 50% of the cord." in page
+    assert "2 of the lesions touch the edge of the image." in page
+    section = page[page.index('id="quality"') : page.index('id="methods"')]
+    assert "<td>SNR in the cord</td><td>12.5</td>" in section
+    assert section.count("(look)") == 2
+    assert 'id="quality"' not in session_page(make_facts(1), make_view(1))
+
+
 def test_methods_tell_what_was_done() -> None:
     base = {"Contrasts": {"reference": "T2w", "second": "PSIR"}, "Model": {"Name": "box"}}
     text, bibtex = methods_paragraph({**base, "Registration": {"Accepted": True}})
@@ -180,25 +193,71 @@ def cohort_rows(count: int) -> list[dict[str, object]]:
     return rows
 
 
+def quality_rows(sessions: list[dict[str, object]]) -> list[dict[str, object]]:
+    rows = []
+    for number, session in enumerate(sessions):
+        done = session["status"] == "done"
+        rows.append(
+            {
+                **{key: session[key] for key in ("participant_id", "session_id", "status")},
+                "qc_decision": "fail" if number == 2 else None,
+                "qc_reason": "it moved" if number == 2 else None,
+                "excluded": number == 2,
+                "concerns": "the cord is in 2 pieces" if number == 1 else None,
+                "outliers": "cord_snr low" if number == 3 else None,
+                "reference_contrast": "T2w" if done else None,
+                "second_contrast": "STIR" if done else None,
+                "cord_snr": 10.0 + number if done else None,
+                "uncertainty": 0.1 + 0.01 * number if done else None,
+            }
+        )
+    return rows
+
+
 def test_a_cohorts_page_shows_what_is_there_and_what_is_not() -> None:
     failed = {"participant_id": "sub-99", "session_id": None, "status": "failed", "error": HOSTILE}
-    lesions = [{"level": "C3"}, {"level": "T1"}, {"level": None}]
-    page = cohort_page([*cohort_rows(6), failed], lesions, [{"test": "U", "p": None}])
-    assert page.count("plotly-graph-div") == 5
+    lesions = [{"level": "C3", "probability": 0.9}, {"level": "T1"}, {"level": None}]
+    statistics = [{"measure": "lesion_count", "test": "U", "p": None, "n_a": 9}]
+    page = cohort_page(Cohort([*cohort_rows(6), failed], lesions, statistics=statistics))
+    assert page.count('class="plotly-graph-div') == 6
     assert "1 session failed, 0 missing" in page
     assert HOSTILE not in page
     assert "<td>n/a</td>" in page
-    bare = cohort_page([failed], [], [])
-    assert "plotly-graph-div" not in bare
+    bare = cohort_page(Cohort([failed]))
+    assert 'class="plotly-graph-div' not in bare
     assert "0 lesions" in bare
+
+
+def test_an_excluded_session_is_in_sight_but_not_counted() -> None:
+    sessions = cohort_rows(12)
+    sessions[2] |= {"excluded": True, "lesion_count": 654321}
+    quality = quality_rows(sessions)
+    page = cohort_page(Cohort(sessions, [{"excluded": True, "level": "C3"}], quality=quality))
+    assert "in 11 sessions of 6 participants; 0 sessions failed, 0 missing, 1 left out." in page
+    assert "decision: fail (it moved)" in page
+    assert "<td>654321</td>" in page
+    assert "Along the cord" not in page
+    assert page.count("654321") == 1
+    assert "the cord is in 2 pieces" in page
+    assert '<td class="odd" title="low among the sessions">13</td>' in page
+
+
+def test_a_map_is_shown_from_three_sides() -> None:
+    frequency = np.full((20, 24, 40), np.nan, np.float32)
+    frequency[6:14, 8:16, 5:35] = 0.0
+    frequency[7, 9, 20] = 0.5
+    discs = [("C2/C3", 30.0), ("C7/T1", 0.5)]
+    shown = map_pictures(FrequencyView("all", 8, frequency, (0.5, 0.5, 0.5), discs))
+    assert (shown["highest"], shown["highest_mean"]) == (0.5, pytest.approx(0.5 / 30))
+    # 30 slices and a margin of 4 on each side; the disc below is out of sight.
+    assert shown["height"] == 38
+    assert shown["discs"] == [("C2/C3", pytest.approx(100 * (39 - 30) / 38))]
+    page = cohort_page(Cohort(cohort_rows(2), maps=[FrequencyView("a", 8, frequency, (1, 1, 1))]))
+    assert page.count("Lesion frequency of a seen from the") == 2
 
 
 def test_names_in_plots_cannot_end_the_script() -> None:
     rows = cohort_rows(4)
     for row in rows:
         row["participant_id"] = "</script><script>alert(1)//"
-    assert "</script><script>alert" not in cohort_page(rows, [], [])
-
-
-def test_a_page_of_500_sessions_is_below_15_megabytes() -> None:
-    assert len(cohort_page(cohort_rows(500), [], [])) < 15e6
+    assert "</script><script>alert" not in cohort_page(Cohort(rows, quality=quality_rows(rows)))

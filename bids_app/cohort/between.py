@@ -31,6 +31,7 @@ class Sample:
     values: FloatArray
     missing: int
     failed: int
+    excluded: int = 0
 
 
 def samples(people: People, column: str) -> list[Sample]:
@@ -42,9 +43,11 @@ def samples(people: People, column: str) -> list[Sample]:
 def sample(people: People, column: str, name: str) -> Sample:
     """Take a column of all these people as one group."""
     values = people.values[column]
-    failed = int((values.isna() & (people.states == "failed")).sum())
-    missing = int(values.isna().sum()) - failed
-    return Sample(name, values.dropna().to_numpy(dtype=float), missing, failed)
+    failed, excluded = (
+        int((values.isna() & (people.states == state)).sum()) for state in ("failed", "excluded")
+    )
+    missing = int(values.isna().sum()) - failed - excluded
+    return Sample(name, values.dropna().to_numpy(dtype=float), missing, failed, excluded)
 
 
 def rank_rows(people: People, column: str, template: Comparison) -> list[Comparison]:
@@ -84,6 +87,7 @@ def describe_pair(a: Sample, b: Sample, template: Comparison) -> Comparison:
         n_b=len(b.values),
         n_missing=a.missing + b.missing,
         n_failed=a.failed + b.failed,
+        n_excluded=a.excluded + b.excluded,
         median_a=median(a.values),
         median_b=median(b.values),
     )
@@ -109,6 +113,7 @@ def _omnibus(groups: Sequence[Sample], template: Comparison) -> Comparison:
         n_a=sum(len(group.values) for group in used),
         n_missing=sum(group.missing for group in groups),
         n_failed=sum(group.failed for group in groups),
+        n_excluded=sum(group.excluded for group in groups),
     )
     left = [group.name for group in groups if group not in used]
     if left:

@@ -62,15 +62,18 @@ def paired_rows(
 def _described_pairs(pairs: People, measure: Measure, part: str | None, session: str) -> Comparison:
     """Describe both sessions of the participants who have both."""
     both = pairs.values.notna().all(axis=1)
-    failed = int((~both & (pairs.states == "failed")).sum())
+    failed, excluded = (
+        int((~both & (pairs.states == state)).sum()) for state in ("failed", "excluded")
+    )
     return Comparison(
         measure.name,
         _KIND,
         group_a=part or EVERYONE,
         session=session,
         n_a=int(both.sum()),
-        n_missing=int((~both).sum()) - failed,
+        n_missing=int((~both).sum()) - failed - excluded,
         n_failed=failed,
+        n_excluded=excluded,
         median_a=median(pairs.values.loc[both, "first"].to_numpy(dtype=float)),
         median_b=median(pairs.values.loc[both, "later"].to_numpy(dtype=float)),
     )

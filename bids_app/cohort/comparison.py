@@ -52,6 +52,7 @@ class Comparison:
     n_b: int | None = None
     n_missing: int | None = None
     n_failed: int | None = None
+    n_excluded: int | None = None
     median_a: float | None = None
     median_b: float | None = None
     covariates: str | None = None
@@ -147,6 +148,10 @@ DICTIONARY: dict[str, dict[str, Any]] = {
         "processed or does not exist, or a value, a covariate or a time is unknown."
     },
     "n_failed": {"Description": "Participants of these groups not used because a session failed."},
+    "n_excluded": {
+        "Description": "Participants of these groups not used because a session was left out by a "
+        "person's decision (--exclude-qc) and none failed."
+    },
     "median_a": {
         "Description": "Median of group a, or of the first session; of changes: a year's."
     },

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from bids_app.records import QUALITY_MEASURES, Quality
+
 Cell = str | int | float | None
 CohortStatus = Literal["done", "failed", "missing"]
 
@@ -53,7 +55,10 @@ class SessionRecord:
         not "none". What an older version did not write is None, and so is the count of a region
         whose levels are not known and what is expected where the model has no calibration.
     facts : mapping
-        ``second_contrast``, ``registration_accepted``, ``model``, ``software_version``.
+        ``reference_contrast``, ``second_contrast``, ``registration_accepted``, ``model``,
+        ``software_version``.
+    quality : mapping
+        Value by the name of a quality measure; None for what an older version did not write.
     lesion_columns, lesions
         Header and rows of its lesion table.
     inputs_hash : str or None
@@ -67,6 +72,7 @@ class SessionRecord:
     error: str | None = None
     numbers: Mapping[str, int | float | None] = field(default_factory=dict)
     facts: Mapping[str, Cell] = field(default_factory=dict)
+    quality: Quality = field(default_factory=dict)
     lesion_columns: tuple[str, ...] = ()
     lesions: tuple[Mapping[str, Cell], ...] = ()
     inputs_hash: str | None = None
@@ -110,6 +116,7 @@ def read_session(identifier: str, sidecar: Path) -> SessionRecord:
         None,
         numbers,
         _facts(content),
+        _quality(content),
         columns,
         rows,
         inputs_hash=_text(content.get("InputsHash")),
@@ -141,8 +148,7 @@ def _numbers(content: Mapping[str, Any], name: str) -> dict[str, int | float | N
     for key, value in numbers.items():
         if value is None and key in _OPTIONAL:
             continue
-        number = isinstance(value, int | float) and not isinstance(value, bool)
-        if not number or not math.isfinite(value) or value < 0:
+        if not _is_number(value) or value < 0:
             raise UnusableFileError(f"{name} gives no usable {key}")
     if not isinstance(numbers["lesion_count"], int):
         raise UnusableFileError(f"{name} gives no usable lesion_count")
@@ -158,11 +164,23 @@ def _facts(content: Mapping[str, Any]) -> dict[str, Cell]:
         generator.get("Version") if isinstance(generator, dict) else None
     )
     return {
+        "reference_contrast": _text(_within(content, "Contrasts").get("reference")),
         "second_contrast": _text(_within(content, "Contrasts").get("second")),
         "registration_accepted": accepted if isinstance(accepted, bool) else None,
         "model": _text(_within(content, "Model").get("Name")),
         "software_version": _text(version),
     }
+
+
+def _quality(content: Mapping[str, Any]) -> Quality:
+    """Take the quality measures that are numbers; a session counts without them."""
+    given = _within(content, "Quality")
+    values = {measure.name: given.get(measure.name) for measure in QUALITY_MEASURES}
+    return {name: value if _is_number(value) else None for name, value in values.items()}
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _within(content: Mapping[str, Any], key: str) -> Mapping[str, Any]:

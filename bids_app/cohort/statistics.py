@@ -38,6 +38,7 @@ SUMMARY_DICTIONARY: dict[str, dict[str, Any]] = {
     "n_participants": {"Description": "Number of participants that these sessions are from."},
     "n_failed": {"Description": "Number of sessions that failed; they are not in the numbers."},
     "n_missing": {"Description": "Number of sessions that were not processed; nor are they."},
+    "n_excluded": {"Description": "Number of sessions left out by a decision; nor are they."},
     "mean": {"Description": "Mean over the sessions, in the unit of the measure."},
     "sd": {"Description": "Standard deviation with n - 1; n/a for n < 2."},
     "median": {"Description": "Median over the sessions."},
@@ -152,6 +153,7 @@ def _describe(part: pd.DataFrame, measure: str) -> dict[str, float | int]:
         "n_participants": int(usable["participant_id"].nunique()),
         "n_failed": int((part["status"] == "failed").sum()),
         "n_missing": int((part["status"] == "missing").sum()),
+        "n_excluded": int((part["status"] == "excluded").sum()),
     }
     if not len(values):
         return counted

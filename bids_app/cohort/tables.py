@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
 
 from bids_app.cohort.changes import COUNT_COLUMNS
 from bids_app.cohort.session import Cell, SessionRecord
+from bids_app.records import Decision
 
 Dictionary = dict[str, dict[str, Any]]
 
@@ -80,12 +81,21 @@ _SESSION_COLUMNS: Dictionary = {
         "Units": "arbitrary",
     },
     **COUNT_COLUMNS,
+    "reference_contrast": {"Description": "Contrast of the reference."},
     "second_contrast": {"Description": "Contrast used beside the reference; n/a for none."},
     "registration_accepted": {
         "Description": "Whether the second contrast was moved: false when its header was better."
     },
     "model": {"Description": "Name of the model."},
     "software_version": {"Description": "Version of CordLesion that wrote the results."},
+    "qc_decision": {
+        "Description": "What a person decided about the session: pass, fail or exclude; see "
+        "group_qc.tsv. n/a for no decision."
+    },
+    "excluded": {
+        "Description": "Whether the session is left out of summary, statistics, plots and maps, "
+        "because of the decision and --exclude-qc."
+    },
 }
 _IDENTITY = ("participant_id", "session_id")
 _LESION_ID = {
@@ -93,6 +103,9 @@ _LESION_ID = {
         "Description": "Number of the lesion in its participant, the same in all sessions; n/a "
         "where sessions were not compared."
     }
+}
+_LESION_EXCLUDED = {
+    "excluded": {"Description": "Whether the lesion's session is left out, see group_sessions.tsv."}
 }
 
 
@@ -114,7 +127,10 @@ def participant_column(name: str) -> str:
 
 
 def sessions_table(
-    records: Sequence[SessionRecord], participants: Mapping[str, Mapping[str, Any]]
+    records: Sequence[SessionRecord],
+    participants: Mapping[str, Mapping[str, Any]],
+    decisions: Mapping[str, Decision] | None = None,
+    excluded: Container[str] = (),
 ) -> tuple[pd.DataFrame, Dictionary]:
     """Lay out one row for each session.
 
@@ -124,6 +140,10 @@ def sessions_table(
     participants : mapping
         From participant (with or without ``sub-``) to the columns of participants.tsv. A
         column that has the name of one of ours is called ``participants_<name>``.
+    decisions : mapping, optional
+        What a person decided, by identifier.
+    excluded : container of str
+        Identifiers of the sessions that leave the statistics.
 
     Returns
     -------
@@ -138,6 +158,7 @@ def sessions_table(
     names = {name: participant_column(name) for name in extra}
     rows = [
         _session_row(record)
+        | _decided(record, decisions or {}, excluded)
         | {names[name]: _given(_participant(record, known).get(name)) for name in extra}
         for record in _ordered(records)
     ]
@@ -147,8 +168,20 @@ def sessions_table(
     return _typed(frame), {**_SESSION_COLUMNS, **described}
 
 
+def _decided(
+    record: SessionRecord, decisions: Mapping[str, Decision], excluded: Container[str]
+) -> dict[str, Cell]:
+    decision = decisions.get(record.identifier)
+    return {
+        "qc_decision": decision.verdict if decision else None,
+        "excluded": record.identifier in excluded,
+    }
+
+
 def lesions_table(
-    records: Sequence[SessionRecord], dictionary: Mapping[str, Any]
+    records: Sequence[SessionRecord],
+    dictionary: Mapping[str, Any],
+    excluded: Container[str] = (),
 ) -> tuple[pd.DataFrame, Dictionary]:
     """Lay out one row for each lesion of the sessions that are done.
 
@@ -157,6 +190,8 @@ def lesions_table(
     records : sequence of SessionRecord
     dictionary : mapping
         Description of the sessions' lesion tables, column by column.
+    excluded : container of str
+        Identifiers of the sessions that leave the statistics; their lesions stay in the table.
 
     Returns
     -------
@@ -167,15 +202,22 @@ def lesions_table(
     """
     done = [record for record in _ordered(records) if record.status == "done"]
     columns = list(dict.fromkeys(name for record in done for name in record.lesion_columns))
-    rows = [_identity(record) | dict(lesion) for record in done for lesion in record.lesions]
-    own = [name for name in columns or ["index", "name"] if name != "lesion_id"]
-    frame = pd.DataFrame(rows, columns=[*_IDENTITY, "lesion_id", *own])
-    frame["lesion_id"] = frame["lesion_id"].astype("Int64")
+    rows = [
+        _identity(record) | dict(lesion) | {"excluded": record.identifier in excluded}
+        for record in done
+        for lesion in record.lesions
+    ]
+    ours = {*_LESION_ID, *_LESION_EXCLUDED}
+    own = [name for name in columns or ["index", "name"] if name not in ours]
+    frame = pd.DataFrame(rows, columns=[*_IDENTITY, *_LESION_ID, *own, *_LESION_EXCLUDED])
+    frame = frame.astype({"lesion_id": "Int64", "excluded": "bool"})
     described = {name: dictionary.get(name) for name in own}
-    return frame, {name: _SESSION_COLUMNS[name] for name in _IDENTITY} | _LESION_ID | {
+    known = {
         name: entry if isinstance(entry, dict) else {"Description": "As in the session's table."}
         for name, entry in described.items()
     }
+    identity = {name: _SESSION_COLUMNS[name] for name in _IDENTITY}
+    return frame, {**identity, **_LESION_ID, **known, **_LESION_EXCLUDED}
 
 
 def _ordered(records: Iterable[SessionRecord]) -> list[SessionRecord]:
@@ -221,5 +263,6 @@ def _typed(frame: pd.DataFrame) -> pd.DataFrame:
     types = {name: "float64" for name, entry in _SESSION_COLUMNS.items() if "Units" in entry}
     types |= {name: "Int64" for name in types if name.startswith("lesion_count")}
     counts = ("expected_lesion_count_low", "expected_lesion_count_high", *COUNT_COLUMNS)
-    types |= dict.fromkeys(counts, "Int64") | {"registration_accepted": "boolean"}
+    types |= dict.fromkeys(counts, "Int64")
+    types |= {"registration_accepted": "boolean", "excluded": "bool"}
     return frame.astype(types)

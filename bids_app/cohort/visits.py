@@ -28,7 +28,7 @@ class People:
     groups : Series
         The participant's group, missing where unknown.
     states : Series
-        ``done``, ``failed`` or ``missing``, of what the values come from.
+        ``done``, ``failed``, ``excluded`` or ``missing``, of what the values come from.
     covariates : DataFrame
         Columns of participants.tsv, as text or numbers.
     late : Series of bool
@@ -156,9 +156,9 @@ def first_done(
 
 
 def _states(visits: pd.DataFrame, people: pd.Index) -> pd.Series:
-    """Say of each participant whether any session is done, else whether any failed."""
+    """Say of each participant whether any session is done, else failed, else excluded."""
     states = pd.Series("missing", index=people)
-    for status in ("failed", "done"):
+    for status in ("excluded", "failed", "done"):
         states[people.isin(visits.loc[visits["status"] == status, "participant_id"])] = status
     return states
 
@@ -172,16 +172,20 @@ def pair_visits(
     -------
     People
         Of everyone, with the columns ``first`` and ``later``. The state is ``failed`` where one
-        of the two failed, ``missing`` where one was not processed or does not exist.
+        of the two failed, else ``excluded`` where one is, else ``missing`` where one was not
+        processed or does not exist.
     """
     values, failed = {}, pd.Series(False, index=people.values.index)
+    excluded = failed.copy()
     for name, label in (("first", first), ("later", later)):
         part = visits[visits["visit"] == label].drop_duplicates("participant_id")
         part = part.set_index("participant_id").reindex(people.values.index)
         values[name] = part[measure].astype("Float64").astype(float).where(part["status"] == "done")
         failed |= part["status"] == "failed"
+        excluded |= part["status"] == "excluded"
     table = pd.DataFrame(values)
-    states = pd.Series("missing", index=table.index).mask(failed, "failed")
+    states = pd.Series("missing", index=table.index)
+    states = states.mask(excluded, "excluded").mask(failed, "failed")
     return people.with_values(table, states.mask(table.notna().all(axis=1), "done"))
 
 
@@ -210,6 +214,7 @@ def yearly_changes(visits: pd.DataFrame, people: People, measure: str) -> People
         people.values.index.isin(visits.loc[visits["number"] > 1, "participant_id"])
     ]
     table = pd.DataFrame({"slope": slopes.reindex(several)})
-    failed = several.isin(visits.loc[visits["status"] == "failed", "participant_id"])
-    states = pd.Series(np.where(failed, "failed", "missing"), index=several)
+    states = pd.Series("missing", index=several)
+    for status in ("excluded", "failed"):
+        states[several.isin(visits.loc[visits["status"] == status, "participant_id"])] = status
     return people.with_values(table, states.mask(table["slope"].notna(), "done"))

@@ -10,10 +10,14 @@ from typing import Any
 
 from bids_app import __version__
 from bids_app.dataset.atomic import write_json, write_text
+from bids_app.dataset.decisions import DECISIONS_NAME
 
 BIDS_VERSION = "1.10.0"
 CODE_URL = "https://github.com/cordlesion/cordlesion"
-IGNORED = ("*.html", "figures", "log", "*_xfm.*", "*_STIR.*", "*_PSIR.*", "*_lesions.*", "group_*")
+IGNORED = (
+    *("*.html", "figures", "log", "*_xfm.*", "*_STIR.*", "*_PSIR.*", "*_lesions.*", "group_*"),
+    DECISIONS_NAME,
+)
 """Lines of ``.bidsignore``: results that BIDS has no name for yet."""
 
 _README = """\

@@ -40,6 +40,11 @@ def plan_table(
     for heading in ("session", "reference", "second contrast", "given", "set aside", "status"):
         table.add_column(heading, overflow="fold")
     rows = [_row(job, job.session.identifier in up_to_date) for job in jobs]
+    current = sum(job.session.identifier in up_to_date for job in jobs)
+    table.caption = (
+        f"{len(jobs) - current} would run, {current} up to date, {len(unusable)} cannot. "
+        "Nothing was written."
+    )
     rows += [_unusable_row(session, error) for session, error in unusable]
     for row in sorted(rows):
         table.add_row(*(Text(cell) for cell in row))

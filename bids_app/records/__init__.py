@@ -1,7 +1,7 @@
 """The nouns that travel between the stages: frozen dataclasses, no input or output.
 
-Those of `scans` and `lesions` are small and can be pickled; those of `images` hold arrays and never
-cross a process boundary.
+Those of `scans`, `lesions` and `quality` are small and can be pickled; those of `images` hold
+arrays and never cross a process boundary.
 """
 
 from bids_app.records.arrays import BoolArray, FloatArray, IntArray
@@ -17,6 +17,16 @@ from bids_app.records.lesions import (
     VertebralLevel,
     Visit,
 )
+from bids_app.records.quality import (
+    IMAGE_MEASURES,
+    QUALITY_MEASURES,
+    SECOND_MEASURES,
+    SEGMENTATION_MEASURES,
+    Decision,
+    Quality,
+    QualityMeasure,
+    Verdict,
+)
 from bids_app.records.scans import (
     CONTRASTS,
     OTHER_NAMES,
@@ -30,13 +40,18 @@ from bids_app.records.scans import (
 
 __all__ = [
     "CONTRASTS",
+    "IMAGE_MEASURES",
     "OTHER_NAMES",
+    "QUALITY_MEASURES",
+    "SECOND_MEASURES",
+    "SEGMENTATION_MEASURES",
     "Alignment",
     "BoolArray",
     "Calibration",
     "Change",
     "Combination",
     "Cord",
+    "Decision",
     "Expected",
     "Findings",
     "FloatArray",
@@ -47,11 +62,14 @@ __all__ = [
     "Lesion",
     "Outcome",
     "Prepared",
+    "Quality",
+    "QualityMeasure",
     "Scan",
     "Segmentation",
     "Session",
     "Status",
     "TrackedLesion",
+    "Verdict",
     "VertebralLevel",
     "Visit",
     "Volume",

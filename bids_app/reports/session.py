@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from scipy import ndimage
 
+from bids_app.records import QUALITY_MEASURES
 from bids_app.reports.methods import methods_paragraph
 from bids_app.reports.page import render
 from bids_app.reports.pictures import alignment, lesion_pictures, overview
@@ -26,6 +27,8 @@ _CARD_MEASURES = (
     ("probability", "Probability", ""),
     ("mean_probability", "Mean network output", ""),
 )
+# Told from the masks themselves, so that reports of older results say it too.
+_SEEN_IN_VIEW = ("cord_pieces", "cord_gap_mm", "cord_edge_mm")
 # Share of the cord from which a lesion mask is worth a second look.
 _UNUSUAL_LOAD = 0.15
 
@@ -84,6 +87,7 @@ def session_page(facts: SessionFacts, view: SessionView) -> str:
         rows=facts.lesions,
         descriptions=facts.descriptions,
         viewer=viewer_page(view),
+        quality=quality_rows(facts.about),
         about=facts.about,
         methods=text,
         bibtex=bibtex,
@@ -147,6 +151,7 @@ def concerns(about: Mapping[str, Any], view: SessionView) -> list[str]:
     sides = [view.cord[[0, -1]].any(), view.cord[:, [0, -1]].any()]
     if any(sides):
         found.append("The cord's mask touches the side of the image: it may be cut off there.")
+    found += _measured_concerns(_quality(about))
     cord = float(view.cord.sum())
     if cord and float((view.instances > 0).sum()) / cord > _UNUSUAL_LOAD:
         found.append(
@@ -154,6 +159,36 @@ def concerns(about: Mapping[str, Any], view: SessionView) -> list[str]:
             "check that the contrast is what its name says."
         )
     return found
+
+
+def _quality(about: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Give the quality measures of a sidecar; none where an older version wrote it."""
+    quality = about.get("Quality")
+    return quality if isinstance(quality, dict) else {}
+
+
+def _measured_concerns(quality: Mapping[str, Any]) -> Iterator[str]:
+    """Say which measures pass their limit, but for those that the view shows by itself."""
+    for measure in QUALITY_MEASURES:
+        value = quality.get(measure.name)
+        if measure.name not in _SEEN_IN_VIEW and measure.concern and measure.beyond(value):
+            sentence = measure.concern.format(value)
+            yield f"{sentence[0].upper()}{sentence[1:]}."
+
+
+def quality_rows(about: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Lay out the quality measures that a session has."""
+    quality = _quality(about)
+    return [
+        {
+            "title": measure.title + (f" ({measure.unit})" if measure.unit else ""),
+            "value": quality[measure.name],
+            "beyond": measure.beyond(quality[measure.name]),
+            "meaning": measure.description,
+        }
+        for measure in QUALITY_MEASURES
+        if quality.get(measure.name) is not None
+    ]
 
 
 def _colors(lesions: Sequence[Mapping[str, str]]) -> np.ndarray:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bids_app import __version__
+from bids_app.commands.challenge_arguments import add_challenge
 from bids_app.commands.convert_arguments import add_convert
 from bids_app.commands.evaluate_arguments import add_evaluate
 from bids_app.commands.train_arguments import add_train
@@ -85,6 +86,7 @@ def build_parser() -> argparse.ArgumentParser:
     add_train(commands)
     _add_models(commands)
     add_evaluate(commands)
+    add_challenge(commands)
     _add_templates(commands)
     add_verify(commands)
     return parser

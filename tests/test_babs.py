@@ -109,7 +109,7 @@ def test_a_subject_whose_content_was_not_got_fails_with_a_sentence(job: Path) ->
     data, out = job / "inputs/data/BIDS", job / "outputs/cordlesion"
     done = run_app(data, out, "participant", "--participant-label", "sub-02")
     assert done.returncode == 1
-    assert "It is a link to nothing: get its content first." in done.stdout
+    assert "is a link to content that is not here" in done.stdout
 
 
 def test_the_zip_s_name_has_the_version() -> None:

@@ -149,6 +149,7 @@ def test_the_wheel_has_all_data_and_the_sdist_the_rest(packages: dict[str, Path]
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_the_wheel_works_without_the_source_tree(packages: dict[str, Path], tmp_path: Path) -> None:
     venv.create(tmp_path / "clean", with_pip=True)
     python, cordlesion = (tmp_path / "clean/bin" / name for name in ("python", "cordlesion"))

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TextIO
 
 from bids_app import __version__
+from bids_app.commands.challenge_arguments import add_challenge
 from bids_app.commands.compare_arguments import add_compare
 from bids_app.commands.convert_arguments import add_convert
 from bids_app.commands.evaluate_arguments import add_evaluate
@@ -104,6 +105,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_models(commands)
     add_evaluate(commands)
     add_compare(commands)
+    add_challenge(commands)
     _add_templates(commands)
     add_verify(commands)
     return parser

@@ -138,7 +138,7 @@ def options_from_arguments(
         preset=namespace.preset,
         output_spaces=_unique(namespace.output_spaces or [reference]),
         device=namespace.device,
-        n_cpus=_n_cpus(namespace.n_cpus, environ),
+        n_cpus=checked_cpus(namespace.n_cpus, environ),
         memory_bytes=_memory(namespace.mem, environ),
         work_dir=check_outside(namespace.work_dir, "--work-dir", bids_dir),
         bids_database_dir=check_outside(
@@ -216,7 +216,14 @@ def _decisions_file(given: str | None, out_dir: Path) -> Path | None:
     return out_dir / DECISIONS_NAME if given == OWN_DECISIONS else absolute(Path(given))
 
 
-def _n_cpus(number: int | None, environ: Mapping[str, str]) -> int:
+def checked_cpus(number: int | None, environ: Mapping[str, str]) -> int:
+    """Give the number of cores to use: all that may be used unless the user says otherwise.
+
+    Raises
+    ------
+    UsageError
+        For less than one.
+    """
     if number is None:
         return machine_cpus(environ)
     if number < 1:

@@ -78,9 +78,7 @@ class Plan:
 
 def plan(options: Options) -> Plan:
     """Find the sessions and choose the scans of each; nothing is written."""
-    folder = find_model(options.model)
-    manifest = read_manifest(folder)
-    preset = _preset(options.preset, manifest, folder)
+    manifest, preset = choose_rules(options.model, options.preset)
     jobs, unusable = [], []
     for session in discover(options):
         try:
@@ -123,6 +121,13 @@ def _in_template(job: Job, options: Options, template: TemplateFiles | None) -> 
     if template.regions:
         more |= region_paths(options.out_dir, job.session, job.reference)
     return replace(job, outputs={**job.outputs, **more})
+
+
+def choose_rules(model: str | None, preset: str | None) -> tuple[Manifest, Preset]:
+    """Read what a model says of itself, and the post-processing that goes with it."""
+    folder = find_model(model)
+    manifest = read_manifest(folder)
+    return manifest, _preset(preset, manifest, folder)
 
 
 def _preset(wanted: str | None, manifest: Manifest, folder: Path) -> Preset:

@@ -60,12 +60,7 @@ class Worker:
             missing = not report_path(self.options.out_dir, job.session).exists()
             warnings = _report(job) if missing else ()
             return Outcome(job.session.identifier, "up-to-date", warnings=warnings)
-        entering("read")
-        original = read_volume(job.reference.path)
-        second = to_canonical(read_volume(job.second.path)) if job.second else None
-        known = read_known(job, original)
-        result = find_lesions(original, second, self.model, self.preset, self.cord_model, known)
-        result = self._in_template(result)
+        result = self._in_template(self.find(job))
         entering("write")
         write_session(job, result, self._provenance(), inputs_hash)
         entering("report")
@@ -85,6 +80,14 @@ class Worker:
         sources = (job.reference, job.second, job.cord, job.discs)
         inputs = [source.path for source in sources if source]
         return fingerprint(inputs, self._settings(job))
+
+    def find(self, job: Job) -> SessionResult:
+        """Read the scans of a session and find its lesions; nothing is written."""
+        entering("read")
+        original = read_volume(job.reference.path)
+        second = to_canonical(read_volume(job.second.path)) if job.second else None
+        known = read_known(job, original)
+        return find_lesions(original, second, self.model, self.preset, self.cord_model, known)
 
     @cached_property
     def model(self) -> Model:

@@ -104,7 +104,7 @@ def check_entries(entries: Iterable[zipfile.ZipInfo], name: str, limits: Limits)
     if len(entries) > limits.entries or total > limits.bytes:
         raise MissingResource(
             f"{name} is not safe to unpack: {len(entries)} entries of {total / 2**30:.1f} GiB "
-            f"are more than the {limits.entries} and {limits.bytes / 2**30:.0f} GiB of any model."
+            f"are more than the {limits.entries} and {limits.bytes / 2**30:.0f} GiB that are taken."
         )
 
 

@@ -17,8 +17,8 @@ from pathlib import Path
 from bids_app.arguments import (
     DEFAULT_CONTRASTS,
     DEFAULT_REFERENCE,
-    OWN_DECISIONS,
     OUTPUTS,
+    OWN_DECISIONS,
     REFERENCES,
     add_app_arguments,
 )

@@ -56,6 +56,7 @@ class Container:
         }
         homes = {name: path for name, path in homes.items() if path.is_dir()}
         named = (_as_path(options.model), _as_path(options.preset), filter_file)
+        named += (options.decisions_file,)
         read = [options.bids_dir, *options.derivatives.values(), *homes.values()]
         read += [path for path in named if path]
         written = [options.out_dir, options.work_dir, options.bids_database_dir]
@@ -129,6 +130,7 @@ def _arguments(options: Options, filter_file: Path | None) -> Iterable[str]:
         ("--work-dir", options.work_dir),
         ("--bids-database-dir", options.bids_database_dir),
         ("--group-column", options.group_column),
+        ("--exclude-qc", options.decisions_file),
     ):
         if value is not None:
             yield from (option, str(value))

@@ -177,9 +177,9 @@ def run(node: OneNode, bids: Path, timed: Timed, tmp_path_factory: pytest.TempPa
         *("--outputs", "minimal"),
     )
     numbers = dict(zip(ALL, (task.number for task in first.tasks), strict=True))
-    until(lambda: _is_running(first, f"sub-{REQUEUED}"), 120)
+    until(lambda: _is_running(first, f"sub-{REQUEUED}"), 600)
     node.call("scontrol", "requeue", numbers[REQUEUED])
-    until(lambda: _is_running(first, f"sub-{PREEMPTED}"), 120)
+    until(lambda: _is_running(first, f"sub-{PREEMPTED}"), 600)
     # It tries again while the job makes way, and then finds none to signal.
     node.call("scancel", "--signal=USR2", numbers[PREEMPTED], check=False)
     running = node.call("squeue", "-h", "-r", "-t", "R", "-j", first.numbers[0], "-o", "%i")

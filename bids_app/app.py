@@ -6,7 +6,8 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Iterator
+import uuid
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -17,7 +18,9 @@ from rich.console import Console
 from bids_app import __version__, pipeline
 from bids_app.dataset.atomic import write_json
 from bids_app.errors import NoUsableData
+from bids_app.execution.batch import slurm_number
 from bids_app.execution.local import StoppedBySignal, describe, run_jobs, stop_on_signals
+from bids_app.execution.notes import Notes
 from bids_app.execution.plan_table import plan_table
 from bids_app.follow_up import compare_sessions
 from bids_app.group_level import set_up, summarise, tabulate_cohort
@@ -32,7 +35,7 @@ log = logging.getLogger("bids_app")
 
 
 @dataclass
-class _Record:
+class Record:
     """What ``logs/run-<id>_summary.json`` will say; written whatever happens."""
 
     options: Options
@@ -44,9 +47,11 @@ class _Record:
 
     @property
     def folder(self) -> Path:
+        """Where records of runs and their logs are."""
         return self.options.out_dir / "logs"
 
-    def write(self, exit_code: int) -> None:
+    def write(self, exit_code: int | None) -> None:
+        """Write what is known by now; without an exit code while the run goes on."""
         units = [
             {
                 "unit": outcome.identifier,
@@ -85,24 +90,57 @@ def run_participant(options: Options) -> int:
     if options.reports_only:
         return _run_reports(options)
     plan = pipeline.plan(options)
+    if options.batch:
+        plan = plan.only(options.batch.sessions)
     if options.dry_run:
         _show_plan(options, plan)
         return 0
     if not plan.jobs:
         reasons = " ".join(str(error) for _, error in plan.unusable[:5])
         raise NoUsableData(f"No session of the selection can be processed. {reasons}")
+    notes = options.batch.notes if options.batch else None
+    with stop_on_signals():
+        return carry_out(options, plan, Notes(notes, slurm_number(os.environ)) if notes else None)
+
+
+def carry_out(
+    options: Options, plan: pipeline.Plan, notes: Notes | None = None, command: str | None = None
+) -> int:
+    """Do what was planned, session by session, and leave a record of the run.
+
+    Parameters
+    ----------
+    options : Options
+    plan : Plan
+    notes : Notes, optional
+        Told when a session begins and how it ends, for whoever watches from outside.
+    command : str, optional
+        What the sidecars name as the command; that of this process by default.
+
+    Returns
+    -------
+    int
+        0, or 1 when a session failed.
+    """
     set_up(options)
     total = len(plan.jobs) + len(plan.unusable)
-    with _recording(options) as record, stop_on_signals(), RunProgress(total) as progress:
+    with recording(options) as record, RunProgress(total) as progress:
         _remark_on_labels(plan)
         for session, error in plan.unusable:
             _tell(progress, record, Outcome(session.identifier, "failed", error=describe(error)), 0)
+        worker = Worker(options, plan.preset, plan.manifest, plan.template, command)
+        work = notes.announcing(worker) if notes else worker
         if not (options.stop_on_first_crash and plan.unusable):
-            worker = Worker(options, plan.preset, plan.manifest, plan.template)
-            for outcome in run_jobs(plan.jobs, worker, options.stop_on_first_crash):
+            for outcome in run_jobs(plan.jobs, work, options.stop_on_first_crash):
                 _tell(progress, record, outcome, total)
+                if notes:
+                    # A cluster may kill this at the next session: what is known is kept.
+                    record.write(None)
+                    notes.outcome(outcome)
         failed = [one.identifier for one in record.outcomes if one.status == "failed"]
-        if not (options.stop_on_first_crash and failed):
+        if options.outputs == "minimal":
+            log.info("Sessions are not compared over time: --outputs minimal keeps no instances.")
+        elif not (options.stop_on_first_crash and failed):
             subjects = dict.fromkeys(session.subject for session in plan.sessions)
             for outcome in compare_sessions(options, plan.preset, subjects, failed):
                 record.comparisons.append(outcome)
@@ -133,6 +171,14 @@ def _remark_on_labels(plan: pipeline.Plan) -> None:
             "No usable template (cordlesion templates install PAM50 SOURCE): tissue fractions "
             "are n/a."
         )
+
+
+def record_failures(options: Options, failures: Sequence[Outcome]) -> None:
+    """Leave a record of sessions that failed without a run of their own to say so."""
+    if failures:
+        with recording(options) as record:
+            record.outcomes += failures
+            record.write(1)
 
 
 def _run_reports(options: Options) -> int:
@@ -181,10 +227,11 @@ def run_group(options: Options) -> int:
 
 
 @contextmanager
-def _recording(options: Options) -> Iterator[_Record]:
+def recording(options: Options) -> Iterator[Record]:
     """Keep a log file and a record of the run; the record is written even after a signal."""
-    stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S")
-    record = _Record(options, f"{stamp}-{os.getpid()}")
+    # Many jobs start in the same second, in containers with the same process number.
+    stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S%f")
+    record = Record(options, f"{stamp}-{uuid.uuid4().hex[:8]}")
     record.folder.mkdir(parents=True, exist_ok=True)
     handler = logging.FileHandler(record.folder / f"run-{record.identifier}.log", delay=True)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s %(message)s"))
@@ -201,6 +248,11 @@ def _recording(options: Options) -> Iterator[_Record]:
             file=sys.stderr,
         )
         raise SystemExit(stop.exit_code) from None
+    except SystemExit:
+        # The task makes way: it was checkpointed and queued again.
+        record.stopped = "queued again"
+        record.write(143)
+        raise
     except BaseException:
         record.write(70)
         raise
@@ -210,7 +262,7 @@ def _recording(options: Options) -> Iterator[_Record]:
         handler.close()
 
 
-def _tell(progress: RunProgress, record: _Record, outcome: Outcome, total: int) -> None:
+def _tell(progress: RunProgress, record: Record, outcome: Outcome, total: int) -> None:
     """Note an outcome and print one line about it."""
     record.outcomes.append(outcome)
     progress.ended(outcome)
@@ -230,7 +282,7 @@ def _print(progress: RunProgress, outcome: Outcome, place: str = "") -> None:
     log.info("%s", line, extra={"told": True})
 
 
-def _finish(progress: RunProgress, record: _Record) -> int:
+def _finish(progress: RunProgress, record: Record) -> int:
     """Print what became of the run, write the record, and give the exit code."""
     count = {
         status: sum(outcome.status == status for outcome in record.outcomes)

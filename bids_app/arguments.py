@@ -14,6 +14,7 @@ LEVELS = ("participant", "group")
 # Stands for the file in OUT_DIR, which is not known yet.
 OWN_DECISIONS = ""
 DEVICES = ("auto", "cpu", "cuda")
+OUTPUTS = ("all", "minimal")
 
 
 def add_app_arguments(parser: argparse.ArgumentParser) -> None:
@@ -25,11 +26,32 @@ def add_app_arguments(parser: argparse.ArgumentParser) -> None:
         That of ``run.py`` or of a subcommand; what it parses goes to `options_from_arguments`.
     """
     _add_places(parser)
+    _add_resources(parser.add_argument_group("resources"))
+    conduct = add_shared_arguments(parser)
+    conduct.add_argument(
+        "--reports-only", action="store_true", help="write the reports again, from derivatives"
+    )
+    conduct.add_argument(
+        "--stop-on-first-crash", action="store_true", help="start nothing after a failure"
+    )
+    # What submit hands to a container: the sessions of one batch.
+    conduct.add_argument("--batch", type=Path, metavar="FILE", help=argparse.SUPPRESS)
+
+
+def add_shared_arguments(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
+    """Add the options that mean the same to the BIDS App and to ``submit``.
+
+    Returns
+    -------
+    argument group
+        That of the conduct of the run, to which there may be more to add.
+    """
     _add_selection(parser.add_argument_group("selection"))
     _add_processing(parser.add_argument_group("processing"))
-    _add_resources(parser.add_argument_group("resources"))
     _add_cohort(parser.add_argument_group("cohort (group level)"))
-    _add_conduct(parser.add_argument_group("conduct of the run"))
+    conduct = parser.add_argument_group("conduct of the run")
+    _add_conduct(conduct)
+    return conduct
 
 
 def _add_places(parser: argparse.ArgumentParser) -> None:
@@ -116,12 +138,14 @@ def _add_processing(group: argparse._ArgumentGroup) -> None:
         metavar="SPACE",
         help="T2w (the reference itself; default) and templates such as PAM50",
     )
-
-
-def _add_resources(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--outputs",
+        choices=OUTPUTS,
+        default=OUTPUTS[0],
+        help="minimal: per session the lesion mask, its sidecar and the lesion table, no more "
+        "(default: %(default)s)",
+    )
     group.add_argument("--device", choices=DEVICES, default="auto", help="default: %(default)s")
-    group.add_argument("--n-cpus", type=int, metavar="N", help="default: all that may be used")
-    group.add_argument("--mem", metavar="8G", help="with a unit; default: all that may be used")
     group.add_argument(
         "-w",
         "--work-dir",
@@ -129,6 +153,11 @@ def _add_resources(group: argparse._ArgumentGroup) -> None:
         metavar="DIR",
         help="for temporary files; never inside BIDS_DIR",
     )
+
+
+def _add_resources(group: argparse._ArgumentGroup) -> None:
+    group.add_argument("--n-cpus", type=int, metavar="N", help="default: all that may be used")
+    group.add_argument("--mem", metavar="8G", help="with a unit; default: all that may be used")
 
 
 def _add_cohort(group: argparse._ArgumentGroup) -> None:
@@ -160,12 +189,6 @@ def _add_conduct(group: argparse._ArgumentGroup) -> None:
         "--dry-run", action="store_true", help="print what would be done and touch nothing"
     )
     group.add_argument("--force", action="store_true", help="do again what is already up to date")
-    group.add_argument(
-        "--reports-only", action="store_true", help="write the reports again, from derivatives"
-    )
-    group.add_argument(
-        "--stop-on-first-crash", action="store_true", help="start nothing after a failure"
-    )
     group.add_argument(
         "-v",
         "--verbose",

@@ -14,6 +14,7 @@ from bids_app.commands.challenge_arguments import add_challenge
 from bids_app.commands.compare_arguments import add_compare
 from bids_app.commands.convert_arguments import add_convert
 from bids_app.commands.evaluate_arguments import add_evaluate
+from bids_app.commands.submit_arguments import add_status, add_submit
 from bids_app.commands.train_arguments import add_train
 from bids_app.commands.verify import add_verify
 from bids_app.errors import CordLesionError, output_refused
@@ -99,6 +100,8 @@ def build_parser() -> argparse.ArgumentParser:
     )
     add_app_arguments(run)
     run.set_defaults(run=_run)
+    add_submit(commands)
+    add_status(commands)
     _add_demo(commands)
     add_convert(commands)
     add_train(commands)

@@ -50,7 +50,7 @@ class NoUsableData(CordLesionError):
 
 
 class MissingResource(CordLesionError):
-    """A model or a template is not installed or not complete."""
+    """A model, a template or a program is not installed or not complete."""
 
     exit_code = 69
 

@@ -12,6 +12,7 @@ from bids_app.cohort.read import find_sessions
 from bids_app.cohort.tables import participant_column
 from bids_app.dataset.atomic import write_json, write_tsv
 from bids_app.dataset.decisions import DECISIONS_NAME, read_decisions
+from bids_app.dataset.derivatives import shared_dictionary
 from bids_app.dataset.folders import list_sessions
 from bids_app.dataset.participants import check_columns, read_participants
 from bids_app.dataset.rootfiles import write_root_files
@@ -20,6 +21,7 @@ from bids_app.dataset.times import read_years
 from bids_app.errors import UsageError
 from bids_app.frequency import write_frequency_maps
 from bids_app.group_report import write_group_report
+from bids_app.lesions.columns import lesion_dictionary
 from bids_app.options import Options
 from bids_app.records import Decision
 
@@ -32,6 +34,9 @@ log = logging.getLogger("bids_app")
 def set_up(options: Options) -> None:
     """Write the files at the top of the derivatives."""
     write_root_files(options.out_dir, options.bids_dir, os.environ, options.derivatives)
+    if options.outputs == "minimal":
+        about = {"Description": "Each lesion of a session.", "SpatialReference": "orig"}
+        write_json(shared_dictionary(options.out_dir), {**about, **lesion_dictionary()})
 
 
 def tabulate_cohort(options: Options) -> CohortTables:

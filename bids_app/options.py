@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import re
 from collections.abc import Iterable, Mapping
@@ -16,6 +17,7 @@ from pathlib import Path
 from bids_app.arguments import (
     DEFAULT_CONTRASTS,
     DEFAULT_REFERENCE,
+    OUTPUTS,
     OWN_DECISIONS,
     REFERENCES,
     add_app_arguments,
@@ -33,6 +35,14 @@ _DATASET_NAME = re.compile(r"[0-9A-Za-z._-]+")
 _KNOWN_CONTRASTS = {name.lower(): name for name in (*REFERENCES, *DEFAULT_CONTRASTS, "PDw")}
 # Scan.contrast knows these by their present names only.
 _OLD_NAMES = {"MP2RAGE": "UNIT1", "T2star": "T2starw", "PD": "PDw"}
+
+
+@dataclass(frozen=True)
+class BatchOfSessions:
+    """Just these sessions, whatever the labels say; what becomes of them is noted in a file."""
+
+    sessions: tuple[str, ...]
+    notes: Path
 
 
 @dataclass(frozen=True)
@@ -57,6 +67,8 @@ class Options:
     derivatives : mapping of str to Path
         Other derivatives by name.
     output_spaces : tuple of str
+    outputs : str
+        ``all`` or ``minimal``.
     device : str
         ``auto``, ``cpu`` or ``cuda``.
     n_cpus, memory_bytes : int
@@ -72,6 +84,8 @@ class Options:
         leave out none.
     verbosity : int
         How often ``-v`` was given.
+    batch : BatchOfSessions or None
+        Set when this is a part of what was submitted to a cluster.
     """
 
     bids_dir: Path
@@ -86,6 +100,7 @@ class Options:
     derivatives: Mapping[str, Path] = field(default_factory=dict)
     preset: str | None = None
     output_spaces: tuple[str, ...] = (DEFAULT_REFERENCE,)
+    outputs: str = OUTPUTS[0]
     device: str = "auto"
     n_cpus: int = 1
     memory_bytes: int = 4 * 2**30
@@ -100,6 +115,7 @@ class Options:
     covariates: tuple[str, ...] = ()
     decisions_file: Path | None = None
     verbosity: int = 0
+    batch: BatchOfSessions | None = None
 
 
 def options_from_arguments(
@@ -137,6 +153,7 @@ def options_from_arguments(
         derivatives=_derivatives(namespace.derivatives),
         preset=namespace.preset,
         output_spaces=_unique(namespace.output_spaces or [reference]),
+        outputs=namespace.outputs,
         device=namespace.device,
         n_cpus=checked_cpus(namespace.n_cpus, environ),
         memory_bytes=_memory(namespace.mem, environ),
@@ -153,7 +170,18 @@ def options_from_arguments(
         covariates=_covariates(namespace.covariates, namespace.group_column),
         decisions_file=_decisions_file(namespace.exclude_qc, absolute(namespace.out_dir)),
         verbosity=namespace.verbosity,
+        batch=_batch(namespace.batch),
     )
+
+
+def _batch(file: Path | None) -> BatchOfSessions | None:
+    if file is None:
+        return None
+    try:
+        content = json.loads(absolute(file).read_bytes())
+        return BatchOfSessions(tuple(content["sessions"]), Path(content["notes"]))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UsageError(f"--batch {file} is no batch that 'cordlesion submit' wrote.") from error
 
 
 def _labels(labels: Iterable[str] | None, prefix: str) -> tuple[str, ...]:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bids_app.dataset.derivatives import output_paths, region_paths, template_paths
+from bids_app.dataset.derivatives import minimal, output_paths, region_paths, template_paths
 from bids_app.dataset.discover import discover
 from bids_app.dataset.given import find_given
 from bids_app.dataset.select import select
@@ -75,6 +76,12 @@ class Plan:
         """Give all selected sessions, usable or not."""
         return (*(job.session for job in self.jobs), *(session for session, _ in self.unusable))
 
+    def only(self, identifiers: Collection[str]) -> Plan:
+        """Give the part of the plan that is about these sessions."""
+        jobs = tuple(job for job in self.jobs if job.session.identifier in identifiers)
+        unusable = tuple(one for one in self.unusable if one[0].identifier in identifiers)
+        return replace(self, jobs=jobs, unusable=unusable)
+
 
 def plan(options: Options) -> Plan:
     """Find the sessions and choose the scans of each; nothing is written."""
@@ -90,6 +97,8 @@ def plan(options: Options) -> Plan:
         outputs = output_paths(
             *(options.out_dir, session, choice.reference, choice.second), given.discs is not None
         )
+        if options.outputs == "minimal":
+            outputs = minimal(outputs)
         jobs.append(
             Job(session, choice.reference, choice.second, outputs, choice.set_aside, *given)
         )
@@ -118,7 +127,7 @@ def _in_template(job: Job, options: Options, template: TemplateFiles | None) -> 
     more: dict[str, Path] = {}
     if PAM50 in options.output_spaces:
         more |= template_paths(options.out_dir, job.session, job.reference, PAM50, RESOLUTION)
-    if template.regions:
+    if template.regions and options.outputs != "minimal":
         more |= region_paths(options.out_dir, job.session, job.reference)
     return replace(job, outputs={**job.outputs, **more})
 

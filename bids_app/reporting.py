@@ -63,6 +63,11 @@ def write_report(sidecar: Path) -> Path:
     page, identifier = report_place(sidecar)
     try:
         about: dict[str, Any] = json.loads(sidecar.read_bytes())
+        if about.get("Outputs") == "minimal":
+            raise UnreadableImage(
+                f"{identifier} was run with --outputs minimal, which keeps no images for a report; "
+                "run it with --outputs all."
+            )
         stem = sidecar.name.removesuffix(_MASK)
         table = sidecar.with_name(f"{stem}_seg-lesions_dseg.tsv")
         with table.open(newline="", encoding="utf-8") as lines:

@@ -52,6 +52,8 @@ class Provenance:
     device, precision : str
     command : str
         The command line.
+    settings_hash : str
+        Of all that decides the results beside the images' contents.
     """
 
     options: Options
@@ -60,6 +62,7 @@ class Provenance:
     device: str
     precision: str
     command: str
+    settings_hash: str
 
 
 @dataclass(frozen=True)
@@ -102,7 +105,7 @@ def write_session(
         "instances": (findings.instances, np.int16),
         "lesion_mask": (findings.lesion, np.uint8),
     }
-    if result.vertebrae is not None:
+    if result.vertebrae is not None and "vertebrae" in job.outputs:
         images["vertebrae"] = (result.vertebrae.labels, np.uint8)
         _write_levels(job, result.vertebrae, provenance)
     if result.in_template is not None:
@@ -112,11 +115,14 @@ def write_session(
     if second is not None and "second_preproc" in job.outputs:
         images["second_preproc"] = (second.data, np.float32)
     about = _sidecars(job, result, provenance)
-    cord = from_canonical(findings.cord, result.original).data
-    shown = _shown_part(result.original, cord)
-    write_volume(job.outputs["shown"], shown.data, shown.affine)
-    write_json(sidecar_path(job.outputs["shown"]), about["shown"])
+    if "shown" in job.outputs:
+        cord = from_canonical(findings.cord, result.original).data
+        shown = _shown_part(result.original, cord)
+        write_volume(job.outputs["shown"], shown.data, shown.affine)
+        write_json(sidecar_path(job.outputs["shown"]), about["shown"])
     for key, (data, dtype) in images.items():
+        if key not in job.outputs:
+            continue
         volume = from_canonical(np.asarray(data).astype(dtype), result.original)
         write_volume(job.outputs[key], volume.data, volume.affine)
         if key not in ("lesion_mask", "instances", "vertebrae"):
@@ -124,9 +130,10 @@ def write_session(
     if "transform" in job.outputs and result.prepared.alignment is not None:
         write_transform(job.outputs["transform"], result.prepared.alignment.matrix)
     write_tsv(job.outputs["lesion_table"], lesion_column_names(), lesion_rows(result.lesions))
-    write_json(
-        job.outputs["lesion_table_dictionary"], {**about["instances"], **lesion_dictionary()}
-    )
+    if "lesion_table_dictionary" in job.outputs:
+        write_json(
+            job.outputs["lesion_table_dictionary"], {**about["instances"], **lesion_dictionary()}
+        )
     seal(job, about["lesion_mask"], inputs_hash)
 
 
@@ -280,8 +287,10 @@ def _summary(job: Job, result: SessionResult, provenance: Provenance) -> dict[st
             "reference": job.reference.contrast,
             "second": job.second.contrast if job.second else None,
         },
+        "Outputs": provenance.options.outputs,
         "Preset": vars(_rules(job, provenance)),
         "Command": provenance.command,
+        "SettingsHash": provenance.settings_hash,
         "Warnings": list(result.warnings),
     }
     if alignment is not None:

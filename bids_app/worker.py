@@ -48,9 +48,11 @@ class Worker:
         preset: Preset,
         manifest: Manifest,
         template: TemplateFiles | None = None,
+        command: str | None = None,
     ) -> None:
         self.options, self.preset, self.manifest = options, preset, manifest
         self.template_files = template
+        self.command = command or shlex.join(sys.argv)
 
     def __call__(self, job: Job) -> Outcome:
         """Process one session, or find that its results are up to date."""
@@ -58,13 +60,13 @@ class Worker:
         inputs_hash = self._inputs_hash(job)
         if not self.options.force and is_up_to_date(job, inputs_hash):
             missing = not report_path(self.options.out_dir, job.session).exists()
-            warnings = _report(job) if missing else ()
+            warnings = self._report(job) if missing else ()
             return Outcome(job.session.identifier, "up-to-date", warnings=warnings)
         result = self._in_template(self.find(job))
         entering("write")
-        write_session(job, result, self._provenance(), inputs_hash)
+        write_session(job, result, self._provenance(job), inputs_hash)
         entering("report")
-        warnings = (*result.warnings, *_report(job))
+        warnings = (*result.warnings, *self._report(job))
         return Outcome(job.session.identifier, "done", len(result.lesions), warnings=warnings)
 
     def is_done(self, job: Job) -> bool:
@@ -89,6 +91,13 @@ class Worker:
         known = read_known(job, original)
         return find_lesions(original, second, self.model, self.preset, self.cord_model, known)
 
+    def _report(self, job: Job) -> tuple[str, ...]:
+        """Write the session's report where its images are kept; remove an older run's."""
+        if self.options.outputs == "minimal":
+            report_path(self.options.out_dir, job.session).unlink(missing_ok=True)
+            return ()
+        return _report(job)
+
     @cached_property
     def model(self) -> Model:
         """The model, loaded once."""
@@ -98,6 +107,10 @@ class Worker:
     def cord_model(self) -> Model:
         """The model that finds the cord: the box's where the chosen one does not."""
         return self._load(None) if self.manifest.needs_cord_model else self.model
+
+    @cached_property
+    def _cord_model_hash(self) -> str:
+        return read_manifest(find_model(None)).fingerprint
 
     @cached_property
     def template(self) -> TemplateCord | None:
@@ -131,7 +144,7 @@ class Worker:
         return {
             "version": __version__,
             "model": self.manifest.to_json(),
-            "cord model": read_manifest(find_model(None)).fingerprint,
+            "cord model": self._cord_model_hash,
             "preset": self.preset.session_settings,
             "device": self.options.device,
             "contrasts": [job.reference.contrast, job.second.contrast if job.second else None],
@@ -140,7 +153,11 @@ class Worker:
             "outputs": sorted(job.outputs),
         }
 
-    def _provenance(self) -> Provenance:
+    def settings_hash(self, job: Job) -> str:
+        """Hash what decides the results beside the images' contents."""
+        return fingerprint([], self._settings(job))
+
+    def _provenance(self, job: Job) -> Provenance:
         model = self.manifest
         calibration = applicable(model.calibration, self.preset)
         return Provenance(
@@ -158,7 +175,8 @@ class Worker:
             },
             device=str(self.model.device),
             precision="bfloat16" if self.model.bf16 else "float32",
-            command=shlex.join(sys.argv),
+            command=self.command,
+            settings_hash=self.settings_hash(job),
         )
 
 

@@ -147,7 +147,11 @@ def _parser(command: str) -> argparse.ArgumentParser:
 def _actions(parser: argparse.ArgumentParser) -> Iterable[argparse.Action]:
     """Give what a user may choose: not help and version, which do nothing else."""
     left_out = (argparse._HelpAction, argparse._VersionAction)
-    return [action for action in parser._actions if not isinstance(action, left_out)]
+    return [
+        action
+        for action in parser._actions
+        if not isinstance(action, left_out) and action.help != argparse.SUPPRESS
+    ]
 
 
 def _input(action: argparse.Action, key: str | None = None) -> dict[str, Any]:

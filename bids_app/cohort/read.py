@@ -16,6 +16,7 @@ from bids_app.cohort.session import (
     UnusableFileError,
     read_json,
     read_session,
+    read_shared_dictionary,
     read_table_dictionary,
 )
 
@@ -62,6 +63,7 @@ def read_cohort(out_dir: Path) -> Reading:
         dictionary = dictionary or read_table_dictionary(sidecar)
     for identifier, error in failures.items():
         sessions[identifier] = SessionRecord(identifier, "failed", error)
+    dictionary = dictionary or read_shared_dictionary(out_dir)
     return Reading(add_changes(out_dir, sessions), dictionary, remarks)
 
 

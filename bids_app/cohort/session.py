@@ -226,3 +226,11 @@ def read_table_dictionary(sidecar: Path) -> Mapping[str, Any]:
         return read_json(_beside(sidecar, _TABLE_DICTIONARY_END))
     except UnusableFileError:
         return {}
+
+
+def read_shared_dictionary(out_dir: Path) -> Mapping[str, Any]:
+    """Read the description of lesion tables that stands once for all, where there is one."""
+    try:
+        return read_json(out_dir / _TABLE_DICTIONARY_END.removeprefix("_"))
+    except UnusableFileError:
+        return {}

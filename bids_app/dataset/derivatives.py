@@ -15,6 +15,7 @@ from bids_app.dataset.seals import signed
 from bids_app.records import Job, Scan, Session
 
 IMAGE = ".nii.gz"
+_MINIMAL = ("lesion_mask", "lesion_table")
 
 
 def output_paths(
@@ -76,6 +77,19 @@ def output_paths(
         route = {"from": source, "to": space, "mode": "image"}
         paths["transform"] = of_reference("xfm", ".txt", **route)
     return paths
+
+
+def minimal(outputs: Mapping[str, Path]) -> dict[str, Path]:
+    """Keep what counts and volumes come from: the lesion mask (with its sidecar) and the table.
+
+    What the table's columns mean then stands once for all sessions, see `shared_dictionary`.
+    """
+    return {key: path for key, path in outputs.items() if key in _MINIMAL}
+
+
+def shared_dictionary(out_dir: Path) -> Path:
+    """Name the description of all lesion tables, which BIDS lets sessions inherit."""
+    return out_dir / "seg-lesions_dseg.json"
 
 
 def template_paths(
@@ -228,6 +242,7 @@ def unseal(job: Job) -> None:
     What only an earlier run had goes too: vertebral levels, template space, atlas regions.
     """
     mask = job.outputs["lesion_mask"]
+    _remove_superfluous(job)
     sidecar_path(mask).unlink(missing_ok=True)
     stem = mask.name.removesuffix("_label-lesion_mask" + IMAGE)
     sometimes = {
@@ -239,6 +254,19 @@ def unseal(job: Job) -> None:
         if key not in job.outputs:
             for path in mask.parent.glob(stem + pattern):
                 path.unlink()
+
+
+def _remove_superfluous(job: Job) -> None:
+    """Remove what the last run wrote and this one will not, by that run's own list."""
+    path = sidecar_path(job.outputs["lesion_mask"])
+    try:
+        names = list(json.loads(path.read_bytes())["OutputSizes"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return
+    keep = {output.name for output in _expected(job)}
+    for name in names:
+        if name not in keep and Path(name).name == name:
+            path.with_name(name).unlink(missing_ok=True)
 
 
 def _expected(job: Job) -> Iterable[Path]:

@@ -55,8 +55,8 @@ class Container:
             "TEMPLATEFLOW_HOME": templates_home(environ),
         }
         homes = {name: path for name, path in homes.items() if path.is_dir()}
-        named = (_as_path(options.model), _as_path(options.preset), filter_file)
-        named += (options.decisions_file,)
+        named = (_as_path(options.model), _as_path(options.preset), filter_file,
+                 options.decisions_file)  # fmt: skip
         read = [options.bids_dir, *options.derivatives.values(), *homes.values()]
         read += [path for path in named if path]
         written = [options.out_dir, options.work_dir, options.bids_database_dir]

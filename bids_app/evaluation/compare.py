@@ -197,16 +197,15 @@ def swap_test(first: Sums, second: Sums) -> float:
     if not math.isfinite(first.value - second.value) or np.array_equal(first.rows, second.rows):
         return math.nan
     both, count = np.concatenate([first.rows, second.rows]), len(first.rows)
+    total = both.sum(axis=0)
 
-    def score(index: Any) -> FloatArray:
-        drawn = np.asarray(index)
-        flat = drawn.reshape(-1, count)
-        sums = count_draws(flat, 2 * count) @ both
-        return first.finish(sums).reshape(drawn.shape[:-1])
-
-    def statistic(one: Any, two: Any, axis: int = -1) -> FloatArray:
-        one, two = np.moveaxis(np.asarray(one), axis, -1), np.moveaxis(np.asarray(two), axis, -1)
-        return np.asarray(score(one) - score(two))
+    def statistic(one: Any, _: Any, axis: int = -1) -> FloatArray:
+        # What one side has not drawn the other has, so it says nothing new.
+        drawn = np.moveaxis(np.asarray(one), axis, -1)
+        sums = count_draws(drawn.reshape(-1, count), 2 * count) @ both
+        difference = first.finish(sums) - first.finish(total - sums)
+        # Swaps that give the same differ by rounding, and must tie.
+        return np.asarray(np.round(difference, 12).reshape(drawn.shape[:-1]))
 
     with np.errstate(invalid="ignore", divide="ignore"):
         found = stats.permutation_test(

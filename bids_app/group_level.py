@@ -11,7 +11,7 @@ from bids_app.cohort.aggregate import CohortTables, aggregate
 from bids_app.cohort.read import find_sessions
 from bids_app.cohort.tables import participant_column
 from bids_app.dataset.atomic import write_json, write_tsv
-from bids_app.dataset.decisions import DECISIONS_NAME, read_decisions
+from bids_app.dataset.decisions import read_decisions
 from bids_app.dataset.derivatives import shared_dictionary
 from bids_app.dataset.folders import list_sessions
 from bids_app.dataset.participants import check_columns, read_participants
@@ -22,7 +22,7 @@ from bids_app.errors import UsageError
 from bids_app.frequency import write_frequency_maps
 from bids_app.group_report import write_group_report
 from bids_app.lesions.columns import lesion_dictionary
-from bids_app.options import Options
+from bids_app.options import DECISIONS_NAME, Options
 from bids_app.records import Decision
 
 TABLES = ("sessions", "lesions", "summary", "statistics", "qc")

@@ -22,13 +22,15 @@ from bids_app.arguments import (
     REFERENCES,
     add_app_arguments,
 )
-from bids_app.dataset.decisions import DECISIONS_NAME
 from bids_app.dataset.filters import Filter, read_filters
 from bids_app.errors import UsageError
 from bids_app.places import absolute, check_dataset, check_out_dir, check_outside
 from bids_app.resources import machine_cpus, machine_memory_bytes, parse_memory
 
-__all__ = ["Options", "add_app_arguments", "options_from_arguments"]
+__all__ = ["DECISIONS_NAME", "Options", "add_app_arguments", "options_from_arguments"]
+
+DECISIONS_NAME = "qc_decisions.tsv"
+"""A person's file of decisions at the top of the derivatives; ``--exclude-qc`` names any other."""
 
 _SUFFIX = re.compile(r"[0-9A-Za-z]+")
 _DATASET_NAME = re.compile(r"[0-9A-Za-z._-]+")

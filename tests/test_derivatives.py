@@ -248,7 +248,7 @@ def test_root_files(tmp_path):
     assert description["Authors"] == ["A", "The CordLesion developers"]
     assert (description["License"], description["DatasetType"]) == ("CC0", "derivative")
     assert (out / ".bidsignore").read_text() == (
-        "*.html\nfigures\nlog\n*_xfm.*\n*_STIR.*\n*_PSIR.*\n*_lesions.*\ngroup_*\n"
+        "*.html\nfigures\nlog\n*_xfm.*\n*_STIR.*\n*_PSIR.*\n*_lesions.*\ngroup_*\nqc_decisions.tsv\n"
     )
     assert sorted(path.name for path in raw.iterdir()) == [
         "dataset_description.json",

@@ -203,6 +203,11 @@ def test_excluded_sessions_leave_the_statistics_and_stay_in_the_tables(tmp_path:
     assert len(after.lesions) == len(before.lesions)
     assert after.lesions.loc[after.lesions["excluded"], "participant_id"].tolist() == ["sub-04"]
     assert qc_row(after, "sub-03")["qc_reason"] == "noisy"
+    gone = {"sub-03": Decision("fail"), "sub-99": Decision("fail")}
+    with_missing = aggregate(tmp_path, ["sub-99"], {}, decisions=gone, exclude=True)
+    assert with_missing.counted["status"].value_counts().to_dict() == {
+        "done": 23, "excluded": 1, "missing": 1
+    }  # fmt: skip
     assert after.counted["status"].value_counts().to_dict() == {"done": 22, "excluded": 2}
 
 

@@ -106,7 +106,9 @@ def tabulate(
     missing = {name: SessionRecord(name, "missing") for name in known_sessions}
     records = list({**missing, **reading.sessions}.values())
     decided = decisions or {}
-    left_out = {name for name, one in decided.items() if exclude and one.leaves}
+    # One that is not done is out already, and its status says why.
+    done = {record.identifier for record in records if record.status == "done"}
+    left_out = {name for name, one in decided.items() if exclude and one.leaves and name in done}
     sessions, session_dictionary = sessions_table(records, participants, decided, left_out)
     lesions, lesion_dictionary = lesions_table(records, reading.lesion_dictionary, left_out)
     qualities = {record.identifier: record.quality for record in records}
@@ -133,9 +135,7 @@ def tabulate(
 
 def _counted(sessions: pd.DataFrame) -> pd.DataFrame:
     """Give excluded sessions a status of their own, which no statistic takes for done."""
-    # One that failed stays failed: that it would have been left out changes nothing.
-    left_out = sessions["excluded"] & (sessions["status"] == "done")
-    return sessions.assign(status=sessions["status"].mask(left_out, "excluded"))
+    return sessions.assign(status=sessions["status"].mask(sessions["excluded"], "excluded"))
 
 
 def _waiting(decisions: Mapping[str, Decision], exclude: bool) -> tuple[str, ...]:

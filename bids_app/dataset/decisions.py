@@ -10,9 +10,6 @@ from bids_app.dataset.tsv import read_tsv
 from bids_app.errors import UnknownLabel, UsageError
 from bids_app.records import Decision, Verdict
 
-DECISIONS_NAME = "qc_decisions.tsv"
-"""The file's name at the top of the derivatives; any other is given with ``--exclude-qc``."""
-
 _VERDICTS: tuple[Verdict, ...] = ("pass", "fail", "exclude")
 _COLUMN, _REASON = "qc_decision", "reason"
 # A wrong file would name hundreds.

@@ -96,6 +96,8 @@ def test_all_options_reach_the_program(demo: Path, tmp_path: Path) -> None:
         "work_dir": "work",
         "group_column": "site",
         "covariates": ["age", "sex"],
+        "exclude_qc": str(filters),
+        "outputs": "minimal",
         "dry_run": True,
         "force": True,
         "reports_only": True,

@@ -22,7 +22,7 @@ PYTHON_IMAGE = "docker.io/library/python:3.11-slim-bookworm"
 IMAGE = "localhost/cordlesion:ci"
 APPTAINER_NEEDS = (
     *("ca-certificates", "squashfs-tools", "squashfuse", "uidmap", "fuse3", "e2fsprogs"),
-    *("libseccomp2", "containernetworking-plugins", "fakeroot", "cryptsetup-bin"),
+    *("libseccomp2", "containernetworking-plugins"),
 )
 _ENTER = ROOT / "tests" / "enter_tree.sh"
 _STORAGE = '[storage]\ndriver = "overlay"\ngraphroot = "{0}/graph"\nrunroot = "{0}/run"\n'

@@ -156,7 +156,7 @@ def main() -> None:
     parser.add_argument("--sessions", type=int, default=60)
     parser.add_argument("--seed", type=int, default=2026)
     parser.add_argument("--model", default=None)
-    parser.add_argument("--preset", default="default")
+    parser.add_argument("--preset", default="box")
     parser.add_argument(
         "--lesion-thresholds", type=float, nargs="+", help="in place of the preset's; both only"
     )

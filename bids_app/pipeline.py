@@ -49,6 +49,10 @@ if TYPE_CHECKING:
     from bids_app.segmentation.weights import Model
 
 
+# A centimetre of a thin cord. In noise and in a brain less than this is taken for one.
+_LEAST_CORD_MM3 = 400.0
+
+
 @dataclass(frozen=True)
 class Plan:
     """What a participant run will do: a value, made before anything is opened.
@@ -217,10 +221,12 @@ def _segment(
     findings = refine(found.cord, found.lesion, spacing_mm, rules, found.reach)
     if cord is not None:
         found = replace(found, cord=seen[0].cord)
-    if not findings.cord.any():
+    volume_mm3 = np.count_nonzero(findings.cord) * float(np.prod(spacing_mm))
+    if cord is None and volume_mm3 < _LEAST_CORD_MM3:
         raise NoCordFound(
-            "No spinal cord was found in the image, so it cannot be said to be free of lesions. "
-            "Look at it: wrong body part, mirrored or damaged? See --bids-filter-file."
+            f"No spinal cord was found in the image ({volume_mm3:.0f} mm³ look like one), so it "
+            "cannot be said to be free of lesions. Look at it: wrong body part, mirrored or "
+            "damaged? See --bids-filter-file."
         )
     return found, findings
 

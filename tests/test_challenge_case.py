@@ -67,7 +67,9 @@ def test_a_zip_gives_what_the_run_gives(demo: Path, tmp_path: Path) -> None:
 
     header, *rows = (tmp_path / "out/lesion_probabilities.csv").read_text().splitlines()
     assert header == "id,p"
-    columns, *lesions = (line.split("\t") for line in stem.with_suffix(".tsv").open())
+    columns, *lesions = (
+        line.split("\t") for line in stem.with_suffix(".tsv").read_text().splitlines(keepends=True)
+    )
     place = {name.strip(): number for number, name in enumerate(columns)}
     known = {row[place["index"]]: float(row[place["probability"]]) for row in lesions}
     table = {row.split(",")[0]: float(row.split(",")[1]) for row in rows}

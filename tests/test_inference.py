@@ -49,12 +49,12 @@ def test_cord_box_stays_inside_a_small_image() -> None:
 def test_looking_at_the_cord_only_gives_what_looking_everywhere_gives(
     model: Model, imaged: Imaged
 ) -> None:
-    prepared, preset = Prepared((Volume(*imaged.first), None)), load_preset("default")
+    prepared, preset = Prepared((Volume(*imaged.first), None)), load_preset("box")
     near, everywhere = (
         refine(found[0], found[1], prepared.reference.spacing_mm, preset)
         for found in (predict(prepared, model), predict(prepared, model, whole=True))
     )
-    assert dice(near.cord, everywhere.cord) >= 0.99
+    assert dice(near.cord, everywhere.cord) >= 0.98
     assert near.instances.max() == everywhere.instances.max()
 
 
@@ -66,7 +66,7 @@ def test_orientation_changes_nothing_but_orientation(
     data, affine = data[:, 20:84, 40:110], affine @ _shift(0, 20, 40)
     turn = ornt_transform(axcodes2ornt("RAS"), axcodes2ornt(letters))
     turned = Volume(apply_orientation(data, turn), affine @ inv_ornt_aff(turn, data.shape))
-    preset = load_preset("default")
+    preset = load_preset("box")
     straight = find_lesions(Volume(data, affine), None, model, preset)
     other = find_lesions(turned, None, model, preset)
     np.testing.assert_array_equal(straight.findings.cord, other.findings.cord)
@@ -83,7 +83,7 @@ def _shift(i: int, j: int, k: int) -> np.ndarray:
 def test_an_image_without_a_cord_is_an_error_not_a_zero(model: Model) -> None:
     noise = np.random.default_rng(0).normal(100, 1, (64, 64, 64)).astype(np.float32)
     with pytest.raises(NoCordFound, match="cannot be said to be free of lesions"):
-        find_lesions(Volume(noise, np.eye(4)), None, model, load_preset("default"))
+        find_lesions(Volume(noise, np.eye(4)), None, model, load_preset("box"))
 
 
 def test_the_box_is_complete_and_small() -> None:

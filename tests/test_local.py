@@ -32,7 +32,11 @@ def _fail_second(error: BaseException):  # type: ignore[no-untyped-def]
     [
         (UnreadableImage("02.nii.gz is empty."), "UnreadableImage: 02.nii.gz is empty."),
         (ValueError("odd"), "ValueError: odd (unexpected; the log file has the details)"),
-        (MemoryError(), "OutOfMemory: this session needs more memory than there is; see --mem."),
+        (
+            MemoryError(),
+            "OutOfMemory: this session needs more memory than there is. Give the run more, then "
+            "run again: what is done is kept.",
+        ),
     ],
 )
 def test_a_failure_is_an_outcome(error: BaseException, said: str) -> None:

@@ -13,7 +13,7 @@ from bids_app.lesions.preset import Preset, load_preset, parse_preset, preset_na
 
 
 def test_shipped_names() -> None:
-    assert preset_names() == ("challenge-monomodal", "challenge-multimodal", "default")
+    assert preset_names() == ("box", "challenge-monomodal", "challenge-multimodal", "default")
 
 
 def test_default_file_and_dataclass_agree() -> None:
@@ -154,8 +154,8 @@ def test_own_file_overrides_only_what_it_names(tmp_path: Path) -> None:
         ),
         (
             {"base": 3},
-            "Preset p: base must be a shipped preset, not 3; shipped are challenge-monomodal, "
-            "challenge-multimodal, default.",
+            "Preset p: base must be a shipped preset, not 3; shipped are box, "
+            "challenge-monomodal, challenge-multimodal, default.",
         ),
         (
             {"contrasts": ["STIR"]},
@@ -193,7 +193,7 @@ def test_unknown_settings_without_a_near_match_lists_the_known() -> None:
 
 
 def test_bad_files(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"neither a shipped preset \(challenge-mono"):
+    with pytest.raises(UsageError, match=r"neither a shipped preset \(box, challenge-mono"):
         load_preset("defualt")
     with pytest.raises(UsageError, match="did you mean default"):
         load_preset("defualt")

@@ -219,7 +219,7 @@ def _find_cord(prepared: Prepared, settings: Settings) -> BoolArray:
     probability = segment(prepared, _model(settings.threads)).cord
     grid = prepared.reference
     nothing = np.zeros(grid.data.shape, np.float32)
-    cord = refine(probability, nothing, grid.spacing_mm, load_preset("default")).cord
+    cord = refine(probability, nothing, grid.spacing_mm, load_preset("box")).cord
     if not cord.any():
         raise UnusableMask("The model in the box finds no cord, and there is no cord mask.")
     return cord

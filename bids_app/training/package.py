@@ -51,6 +51,7 @@ def package_box(state_path: Path, folder: Path, version: str) -> Path:
         "outputs": {"cord": 0, "lesion": 1},
         "orientation": "RAS",
         "mirror_axes": [2],
+        "preset": "box",
         "weights": {WEIGHTS_FILE: digest},
         "licence": "Apache-2.0",
         "intended_use": "Research use only; trained on synthetic spines, on no patient.",

@@ -48,7 +48,7 @@ def write_hostile(folder: Path, names: tuple[str, ...] | None = None) -> tuple[P
     (given / "dataset_description.json").write_text(
         json.dumps(description | {"DatasetType": "derivative", "GeneratedBy": [{"Name": "hand"}]})
     )
-    for label in (*GOOD, *(names or CASES)):
+    for label in (*GOOD, *(CASES if names is None else names)):
         place = _good_session(base, bids, given, label)
         if label in CASES:
             CASES[label].spoil(place)

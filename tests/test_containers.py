@@ -71,15 +71,17 @@ def sif() -> tuple[Path, Path]:
         shutil.copytree(ROOT / name, folder / name, ignore=ignored)
     for name in ("requirements.lock", "setup.cfg", "pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, folder)
-    # The one thing that is not as for users: where the base image comes from.
+    arguments, folders = pip_sources()
+    # What is not as for users: where the base image comes from, and places for a mirror's mounts.
     text = (ROOT / "Singularity.def").read_text()
+    places = " ".join(f'"${{APPTAINER_ROOTFS}}{path}"' for path in folders if path.is_dir())
     header = f"Bootstrap: oci-archive\nFrom: {folder}/base.tar\n"
+    header += f"\n%setup\n    mkdir -p {places}\n" if places else ""
     text, count = re.subn(r"Bootstrap: docker\nFrom: \S+\n", header, text)
     assert count == 1
     (folder / "Singularity.def").write_text(text)
     for path in (folder, *folder.rglob("*")):
         os.chown(path, 1000, 1000)
-    arguments, folders = pip_sources()
     given = [part for pair in arguments.items() for part in ("--build-arg", "=".join(pair))]
     binds = [part for path in folders for part in ("--bind", f"{path}:{path}:ro")]
     build = f'cd {folder} && exec apptainer build --force --fakeroot "$@" x.sif Singularity.def'

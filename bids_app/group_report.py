@@ -16,8 +16,7 @@ from bids_app.errors import MissingResource, UnreadableImage
 from bids_app.imaging.grids import to_canonical
 from bids_app.imaging.volumes import read_label_map
 from bids_app.lesions.discs import find_discs
-from bids_app.lesions.levels import LEVEL_NAMES
-from bids_app.records import FloatArray, Volume
+from bids_app.records import LEVEL_NAMES, FloatArray, Volume
 
 
 def write_group_report(

@@ -56,7 +56,7 @@ def make_facts(lesions: int = 2, **about: object) -> SessionFacts:
             "cord_volume_mm3": 2000.0,
         },
         "Contrasts": {"reference": "T2w", "second": "STIR"},
-        "Command": "run.py in out participant",
+        "Command": "run.py in out participant --work-dir /scratch" + "/no_place_to_break" * 6,
         **about,
     }
     columns = ["index", "name", "color", "volume_mm3"]
@@ -240,6 +240,14 @@ def test_an_excluded_session_is_in_sight_but_not_counted() -> None:
     assert page.count("654321") == 1
     assert "the cord is in 2 pieces" in page
     assert '<td class="odd" title="low among the sessions">13</td>' in page
+
+
+def test_levels_without_a_lesion_are_shown_between_those_with_one() -> None:
+    sessions = cohort_rows(2)
+    lesions = [{"level": level} for level in ("C7", "T3", "C7", "elsewhere")]
+    page = cohort_page(Cohort(sessions, lesions))
+    assert '"x":[2,0,0,1],"y":["C7","T1","T2","T3"]' in page
+    assert "Along the cord" not in cohort_page(Cohort(sessions, [{"level": "elsewhere"}]))
 
 
 def test_a_map_is_shown_from_three_sides() -> None:

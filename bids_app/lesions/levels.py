@@ -19,15 +19,7 @@ import numpy as np
 
 from bids_app.lesions.centerline import Centerline
 from bids_app.lesions.course import BEYOND_MM, Course, course_of
-from bids_app.records import FloatArray
-
-LEVEL_NAMES = (
-    *(f"C{n}" for n in range(1, 8)),
-    *(f"T{n}" for n in range(1, 13)),
-    *(f"L{n}" for n in range(1, 6)),
-    "S1",
-)
-"""Names of the vertebral levels; level n is ``LEVEL_NAMES[n - 1]``."""
+from bids_app.records import LEVEL_NAMES, FloatArray
 
 EXTRAPOLATION_LEVELS = 1.0
 EXTRAPOLATION_MM = 25.0

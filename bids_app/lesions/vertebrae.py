@@ -8,9 +8,17 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from bids_app.lesions.centerline import trace_centerline, voxels_by_slice
-from bids_app.lesions.levels import LEVEL_NAMES, LevelAxis, level_axis
+from bids_app.lesions.levels import LevelAxis, level_axis
 from bids_app.lesions.place import sections_of
-from bids_app.records import BoolArray, Findings, FloatArray, IntArray, Lesion, VertebralLevel
+from bids_app.records import (
+    LEVEL_NAMES,
+    BoolArray,
+    Findings,
+    FloatArray,
+    IntArray,
+    Lesion,
+    VertebralLevel,
+)
 
 REGIONS = {"cervical": range(1, 8), "thoracic": range(8, 20), "lumbar": range(20, 25)}
 """Numbers of the vertebral levels of each region."""

@@ -7,6 +7,7 @@ arrays and never cross a process boundary.
 from bids_app.records.arrays import BoolArray, FloatArray, IntArray
 from bids_app.records.images import Alignment, Combination, Findings, Prepared, Segmentation, Volume
 from bids_app.records.lesions import (
+    LEVEL_NAMES,
     Calibration,
     Change,
     Cord,
@@ -41,6 +42,7 @@ from bids_app.records.scans import (
 __all__ = [
     "CONTRASTS",
     "IMAGE_MEASURES",
+    "LEVEL_NAMES",
     "OTHER_NAMES",
     "QUALITY_MEASURES",
     "SECOND_MEASURES",

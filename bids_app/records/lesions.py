@@ -20,6 +20,14 @@ Change = Literal[
     "not-covered",
 ]
 
+LEVEL_NAMES = (
+    *(f"C{n}" for n in range(1, 8)),
+    *(f"T{n}" for n in range(1, 13)),
+    *(f"L{n}" for n in range(1, 6)),
+    "S1",
+)
+"""Names of the vertebral levels; level n is ``LEVEL_NAMES[n - 1]``."""
+
 
 @dataclass(frozen=True)
 class Lesion:

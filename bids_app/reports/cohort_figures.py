@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from bids_app.records import LEVEL_NAMES
 from bids_app.reports.page import Markup
 
 Row = Mapping[str, Any]
@@ -167,7 +168,7 @@ def _over_time(facts: CohortFacts) -> str:
                 name=f"{group} (n = {len(lines)})",
                 line={"color": facts.color(group), "width": 1.2},
                 marker={
-                    "size": [8 if row and _has_change(row) else 5 for row in rows],
+                    "size": [11 if row and _has_change(row) else 5 for row in rows],
                     "symbol": [_symbol(row) if row else "circle" for row in rows],
                 },
             )
@@ -246,11 +247,12 @@ def _total(rows: Sequence[Row], visit: str, key: str) -> int:
 
 
 def _levels(facts: CohortFacts) -> str:
-    """Count lesions by vertebral level, from head to feet."""
+    """Count lesions by vertebral level, from head to feet; levels between that have none too."""
     import plotly.graph_objects as go
 
-    found = [str(row["level"]) for row in facts.lesions if row.get("level")]
-    order = sorted(set(found), key=lambda name: ("CTLS".find(name[:1]), int(name[1:] or 0)))
+    found = [str(row["level"]) for row in facts.lesions if row.get("level") in LEVEL_NAMES]
+    numbers = [LEVEL_NAMES.index(level) for level in found]
+    order = LEVEL_NAMES[min(numbers) : max(numbers) + 1]
     bars = go.Bar(
         x=[found.count(level) for level in order],
         y=order,
@@ -365,7 +367,7 @@ _FIGURES: tuple[
      lambda facts: any(row.get("new_lesion_count") is not None for row in facts.done),
      _new_and_resolved),
     ("Along the cord", "Lesions by vertebral level, where levels are known.",
-     lambda facts: any(row.get("level") for row in facts.lesions), _levels),
+     lambda facts: any(row.get("level") in LEVEL_NAMES for row in facts.lesions), _levels),
     ("Expected number of lesions",
      "With missed and false ones allowed for; bars are 95 % intervals. From few to many.",
      lambda facts: any(row.get("expected_lesion_count") is not None for row in facts.done),

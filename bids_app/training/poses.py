@@ -10,6 +10,10 @@ from bids_app.training.anatomy import Spine, draw_lesion, draw_spine
 
 Array = FloatArray
 
+# Probability that a lesion shows in a given channel; less than in the sessions that the box is
+# judged by, so that lesions of the second contrast alone are learned.
+_VISIBLE = 0.7
+
 
 def fine_points(shape: tuple[int, int, int], spacing_mm: float, pose: Array) -> Array:
     """World points of a grid centred on the origin, carried by a pose.
@@ -82,6 +86,6 @@ def draw_patch_spine(
     low, high = max(low, spine.conus_mm + 8), min(high, -2.0)
     if high <= low:
         return spine, pose
-    own = tuple(draw_lesion(rng, low, high) for _ in range(count))
+    own = tuple(draw_lesion(rng, low, high, _VISIBLE) for _ in range(count))
     far = tuple(x for x in spine.lesions if not low - 10 < x.height_mm < high + 10)
     return Spine(spine.table, spine.disc_mm, spine.conus_mm, own + far, spine.seed), pose

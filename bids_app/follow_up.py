@@ -35,6 +35,7 @@ from bids_app.lesions.track import track
 from bids_app.lesions.track_columns import track_column_names, track_dictionary, track_rows
 from bids_app.options import Options
 from bids_app.records import Alignment, Outcome, TrackedLesion, Visit, Volume
+from bids_app.records.documents import parse_json
 
 # Further apart than this, the cords of two sessions were not brought together.
 _MOST_GAP_MM = 5.0
@@ -175,7 +176,7 @@ def _is_up_to_date(
     """Tell whether the table is there, is the one its JSON tells of, and about these sessions."""
     table = _table_path(out_dir, subject)
     try:
-        content = json.loads(table.with_suffix(".json").read_bytes())
+        content = parse_json(table.with_suffix(".json").read_bytes())
         written = all(
             (out_dir / entry["Transform"]).exists()
             for entry in content["Sessions"]

@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import re
 from collections.abc import Iterable, Mapping
@@ -25,6 +24,7 @@ from bids_app.arguments import (
 from bids_app.dataset.filters import Filter, read_filters
 from bids_app.errors import UsageError
 from bids_app.places import absolute, check_dataset, check_out_dir, check_outside
+from bids_app.records.documents import parse_json
 from bids_app.resources import machine_cpus, machine_memory_bytes, parse_memory
 
 __all__ = ["DECISIONS_NAME", "Options", "add_app_arguments", "options_from_arguments"]
@@ -180,7 +180,7 @@ def _batch(file: Path | None) -> BatchOfSessions | None:
     if file is None:
         return None
     try:
-        content = json.loads(absolute(file).read_bytes())
+        content = parse_json(absolute(file).read_bytes())
         return BatchOfSessions(tuple(content["sessions"]), Path(content["notes"]))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UsageError(f"--batch {file} is no batch that 'cordlesion submit' wrote.") from error

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 
 from bids_app.errors import UsageError
+from bids_app.records.documents import parse_json
 
 
 def absolute(path: Path) -> Path:
@@ -38,8 +38,8 @@ def check_dataset(bids_dir: Path, skip_validation: bool) -> None:
             "dataset, or --skip-bids-validation."
         )
     try:
-        valid = isinstance(json.loads(description.read_bytes().decode("utf-8-sig")), dict)
-    except (OSError, ValueError, RecursionError):
+        valid = isinstance(parse_json(description.read_bytes().decode("utf-8-sig")), dict)
+    except (OSError, ValueError):
         valid = False
     if not valid:
         raise UsageError(

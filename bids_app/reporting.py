@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 import logging
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +17,7 @@ from bids_app.imaging.grids import to_canonical
 from bids_app.imaging.volumes import read_label_map, read_volume
 from bids_app.options import Options
 from bids_app.records import Volume
+from bids_app.records.documents import parse_json
 
 log = logging.getLogger("bids_app")
 
@@ -62,7 +62,7 @@ def write_report(sidecar: Path) -> Path:
 
     page, identifier = report_place(sidecar)
     try:
-        about: dict[str, Any] = json.loads(sidecar.read_bytes())
+        about: dict[str, Any] = parse_json(sidecar.read_bytes())
         if about.get("Outputs") == "minimal":
             raise UnreadableImage(
                 f"{identifier} was run with --outputs minimal, which keeps no images for a report; "
@@ -74,7 +74,7 @@ def write_report(sidecar: Path) -> Path:
             reader = csv.DictReader(lines, delimiter="\t", quoting=csv.QUOTE_NONE)
             rows = list(reader)
             columns = list(reader.fieldnames or ())
-        descriptions = json.loads(table.with_suffix(".json").read_bytes())
+        descriptions = parse_json(table.with_suffix(".json").read_bytes())
     except (OSError, ValueError) as error:
         raise UnreadableImage(
             f"{identifier} has no complete results to report ({error}); run it with --force."

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import copy
+from dataclasses import replace
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -13,6 +17,7 @@ from bids_app.lesions.preset import load_preset
 from bids_app.lesions.refine import refine
 from bids_app.pipeline import find_lesions
 from bids_app.records import Prepared, Volume
+from bids_app.segmentation import tiles
 from bids_app.segmentation.inference import predict
 from bids_app.segmentation.look import cord_box
 from bids_app.segmentation.manifest import BOX, read_manifest
@@ -56,6 +61,52 @@ def test_looking_at_the_cord_only_gives_what_looking_everywhere_gives(
     )
     assert dice(near.cord, everywhere.cord) >= 0.98
     assert near.instances.max() == everywhere.instances.max()
+
+
+class _Crowded(torch.nn.Module):
+    """A network on a device that has no room for its first calls, its copies counted too."""
+
+    def __init__(self, network: torch.nn.Module, failures: int) -> None:
+        super().__init__()
+        self.network, self.left = network, [failures]
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> torch.nn.Module:
+        twin = _Crowded(copy.deepcopy(self.network, memo), 0)
+        twin.left = self.left
+        return twin
+
+    def forward(self, tile: torch.Tensor) -> torch.Tensor:
+        if self.left[0]:
+            self.left[0] -= 1
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+        result: torch.Tensor = self.network(tile)
+        return result
+
+
+@pytest.mark.parametrize("failures", [0, 1, 2])
+def test_an_accelerator_without_memory_is_asked_for_less(
+    model: Model,
+    imaged: Imaged,
+    failures: int,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    cpu = torch.device("cpu")
+    monkeypatch.setattr(
+        tiles, "_ways", lambda _: ((cpu, cpu), (cpu, cpu), (torch.device("cpu", 0), cpu))
+    )
+    prepared = Prepared((Volume(*imaged.first), None))
+    crowded = replace(model, networks=(_Crowded(model.networks[0], failures),))
+    probability = predict(prepared, crowded, quick=True)
+    assert np.array_equal(probability, predict(prepared, model, quick=True))
+    assert [record.levelname for record in caplog.records] == ["WARNING"] * failures
+    assert ("the CPU, which takes longer" in caplog.text) == (failures == 2)
+
+
+def test_a_session_without_memory_anywhere_is_told(model: Model, imaged: Imaged) -> None:
+    crowded = replace(model, networks=(_Crowded(model.networks[0], 9),))
+    with pytest.raises(torch.OutOfMemoryError):
+        predict(Prepared((Volume(*imaged.first), None)), crowded, quick=True)
 
 
 @pytest.mark.parametrize("letters", ["PSR", "LPI"])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ import pandas as pd
 
 from bids_app.cohort.session import SIDECAR_END
 from bids_app.records import BoolArray, FloatArray, IntArray
+from bids_app.records.documents import parse_json
 
 EVERYONE = "all"
 """What stands for the group where a map is of the whole cohort."""
@@ -135,7 +135,7 @@ def _masks(folder: Path, space: str) -> tuple[Path, Path] | None:
 
 def _sealed(seal: Path) -> Iterable[str]:
     try:
-        hashes = json.loads(seal.read_bytes()).get("OutputHashes")
+        hashes = parse_json(seal.read_bytes()).get("OutputHashes")
     except (OSError, ValueError, AttributeError):
         return ()
     return hashes if isinstance(hashes, dict) else ()

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import csv
-import json
 import math
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from bids_app.records import QUALITY_MEASURES, Quality
+from bids_app.records.documents import parse_json
 
 Cell = str | int | float | None
 CohortStatus = Literal["done", "failed", "missing"]
@@ -130,10 +131,10 @@ def _beside(sidecar: Path, end: str) -> Path:
 def read_json(path: Path) -> Mapping[str, Any]:
     """Read a JSON object; raise UnusableFileError where there is none."""
     try:
-        content = json.loads(path.read_bytes())
+        content = parse_json(path.read_bytes())
     except OSError as error:
         raise UnusableFileError(f"{path.name} cannot be read ({error.strerror})") from error
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise UnusableFileError(f"{path.name} is not valid JSON ({error})") from error
     if not isinstance(content, dict):
         raise UnusableFileError(f"{path.name} is not a JSON object")
@@ -180,7 +181,9 @@ def _quality(content: Mapping[str, Any]) -> Quality:
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    # Compared, not converted: JSON knows whole numbers that are too large for a float.
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    return number and abs(value) <= sys.float_info.max  # type: ignore[arg-type]
 
 
 def _within(content: Mapping[str, Any], key: str) -> Mapping[str, Any]:
@@ -212,12 +215,16 @@ def read_table(path: Path) -> tuple[tuple[str, ...], tuple[dict[str, Cell], ...]
 def _cell(text: str) -> Cell:
     if text in ("n/a", ""):
         return None
-    for kind in (int, float):
-        try:
-            return kind(text)
-        except ValueError:
-            continue
-    return text
+    try:
+        number = float(text)
+    except ValueError:
+        return text
+    if not math.isfinite(number):
+        return None
+    try:
+        return int(text)
+    except ValueError:
+        return number
 
 
 def read_table_dictionary(sidecar: Path) -> Mapping[str, Any]:

@@ -21,6 +21,7 @@ from bids_app.dataset.labels import find_lesion_labels
 from bids_app.dataset.tsv import read_tsv
 from bids_app.errors import NoUsableData, UsageError
 from bids_app.evaluation.metrics import Scored
+from bids_app.records.documents import parse_json
 
 _KEY = "inputs.json"
 _TEXTS = {"scan", "status", "error", "reference", "prediction", "probability_source"}
@@ -218,7 +219,7 @@ def _key(predictions: Path, references: Path, options: CompareOptions) -> str:
 
 def _stored_key(folder: Path) -> str | None:
     try:
-        return str(json.loads((folder / _KEY).read_bytes())["Key"])
+        return str(parse_json((folder / _KEY).read_bytes())["Key"])
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
@@ -252,7 +253,7 @@ def read_scores(model: str, test_set: str, folder: Path) -> Scores:
 
 def _summary(folder: Path) -> dict[str, Any]:
     try:
-        summary = json.loads((folder / "summary.json").read_bytes())
+        summary = parse_json((folder / "summary.json").read_bytes())
         summary["settings"]["reference_dir"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UsageError(

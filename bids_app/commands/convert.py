@@ -56,6 +56,7 @@ from bids_app.conversion.splits import (
 from bids_app.conversion.text import readme
 from bids_app.dataset.atomic import write_json, write_text, write_tsv
 from bids_app.errors import NoUsableData, UnitError, UsageError
+from bids_app.records.documents import parse_json
 
 _NOTE = "conversion.json"
 _FEWEST_TRAINING = 2
@@ -130,7 +131,7 @@ def _check_earlier(options: ConvertOptions) -> None:
     if not path.is_file():
         return
     try:
-        note = json.loads(path.read_bytes())
+        note = parse_json(path.read_bytes())
         before = {name: Path(root) for name, root in note["datasets"].items()}
         settings = note["fusion"], note["reference"]
     except (OSError, ValueError, KeyError, AttributeError) as error:

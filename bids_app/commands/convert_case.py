@@ -31,6 +31,7 @@ from bids_app.lesions.preset import load_preset
 from bids_app.lesions.refine import refine
 from bids_app.pipeline import prepare
 from bids_app.records import BoolArray, Prepared, Volume
+from bids_app.records.documents import parse_json
 from bids_app.segmentation.manifest import find_model, read_manifest
 
 if TYPE_CHECKING:
@@ -103,7 +104,7 @@ def find_file(folder: Path, name: str) -> Path | None:
 def read_record(folder: Path, identifier: str) -> dict[str, Any]:
     """Read what an earlier conversion noted of a case; empty where it noted nothing."""
     try:
-        document = json.loads((folder / RECORDS / f"{identifier}.json").read_bytes())
+        document = parse_json((folder / RECORDS / f"{identifier}.json").read_bytes())
     except (OSError, ValueError):
         return {}
     return document if isinstance(document, dict) else {}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 from bids_app.commands.convert_plan import CasePlan
 from bids_app.conversion.splits import TEST, TRAIN, Key, Place
 from bids_app.errors import UsageError
+from bids_app.records.documents import parse_json
 
 _BY_CHOICE = {"dataset", "contrast"}
 
@@ -50,7 +50,7 @@ def _from_json(path: Path, text: str, cases: Sequence[CasePlan]) -> dict[Key, Pl
     known = {case.identifier: (case.dataset, case.subject) for case in cases}
     places: dict[Key, Place] = {}
     try:
-        folds = json.loads(text)
+        folds = parse_json(text)
         for number, fold in enumerate(folds):
             for identifier in fold["val"]:
                 if identifier in known:

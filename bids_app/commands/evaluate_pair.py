@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -20,6 +19,7 @@ from bids_app.evaluation.levels import levels_of
 from bids_app.evaluation.scan import ScanScore, score_scan
 from bids_app.imaging.volumes import read_label_map
 from bids_app.records import IntArray, Volume
+from bids_app.records.documents import parse_json
 
 CONNECTIVITY = {6: 1, 18: 2, 26: 3}
 """Neighbours that join voxels: the rank of SciPy's structuring element."""
@@ -250,7 +250,7 @@ def _contrast_in_sidecar(label: LesionFile | None) -> str | None:
         return None
     place = f"{label.stem}".replace("_seg-lesions_dseg", "_label-lesion_mask") + ".json"
     try:
-        contrasts: Any = json.loads(Path(place).read_bytes())["Contrasts"]
+        contrasts: Any = parse_json(Path(place).read_bytes())["Contrasts"]
         used = [contrasts["reference"], contrasts.get("second")]
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None

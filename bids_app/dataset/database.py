@@ -16,6 +16,8 @@ import uuid
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from bids_app.records.documents import parse_json
+
 DATABASE_NAME = "layout_index.sqlite"
 """What pybids calls its file in the folder of ``--bids-database-dir``."""
 
@@ -79,7 +81,7 @@ def why_unusable(directory: Path, bids_dir: Path, times: Mapping[str, int]) -> s
     try:
         with contextlib.closing(sqlite3.connect(address, uri=True)) as connection:
             row = connection.execute(f"SELECT stamp FROM {_TABLE}").fetchone()  # noqa: S608
-        stamp = json.loads(row[0])
+        stamp = parse_json(row[0])
         root, folders = stamp["root"], stamp["folders"]
     except (sqlite3.Error, ValueError, TypeError, KeyError):
         return "is broken or was made by another program"

@@ -13,6 +13,7 @@ from bids_app.dataset.entities import build_name
 from bids_app.dataset.hashes import file_sha256
 from bids_app.dataset.seals import signed
 from bids_app.records import Job, Scan, Session
+from bids_app.records.documents import parse_json
 
 IMAGE = ".nii.gz"
 _MINIMAL = ("lesion_mask", "lesion_table")
@@ -225,7 +226,7 @@ def is_up_to_date(job: Job, inputs_hash: str) -> bool:
     """
     path = sidecar_path(job.outputs["lesion_mask"])
     try:
-        seals = json.loads(path.read_bytes())
+        seals = parse_json(path.read_bytes())
         sizes = seals["OutputSizes"]
         return seals["InputsHash"] == inputs_hash and all(
             0 < output.stat().st_size == sizes[output.name]
@@ -260,7 +261,7 @@ def _remove_superfluous(job: Job) -> None:
     """Remove what the last run wrote and this one will not, by that run's own list."""
     path = sidecar_path(job.outputs["lesion_mask"])
     try:
-        names = list(json.loads(path.read_bytes())["OutputSizes"])
+        names = list(parse_json(path.read_bytes())["OutputSizes"])
     except (OSError, ValueError, KeyError, TypeError):
         return
     keep = {output.name for output in _expected(job)}

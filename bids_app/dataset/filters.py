@@ -10,6 +10,7 @@ from typing import Any
 
 from bids_app.dataset.entities import short_key
 from bids_app.errors import UsageError
+from bids_app.records.documents import parse_json
 
 FilterValue = tuple[str, ...] | None
 Filter = Mapping[str, FilterValue]
@@ -58,7 +59,7 @@ def read_filters(path: Path) -> dict[str, Filter]:
 
 def _load(path: Path) -> Any:
     try:
-        return json.loads(path.read_bytes().decode("utf-8-sig"))
+        return parse_json(path.read_bytes().decode("utf-8-sig"))
     except OSError as error:
         raise UsageError(
             f"The filter file {path} cannot be read: {error.strerror or error}."

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from typing import Any
 from bids_app.dataset.entities import parse_name
 from bids_app.dataset.folders import list_sessions
 from bids_app.records import Session
+from bids_app.records.documents import parse_json
 
 _SEAL_END = "_label-lesion_mask.json"
 _RAW = "bids:raw:"
@@ -116,7 +116,7 @@ def _read(session: Session, seal: Path) -> Finished | None:
     instances = seal.with_name(f"{stem}_seg-lesions_dseg.nii.gz")
     cord_mask = seal.with_name(f"{stem}_label-cord_mask.nii.gz")
     try:
-        content: Mapping[str, Any] = json.loads(seal.read_bytes())
+        content: Mapping[str, Any] = parse_json(seal.read_bytes())
         sizes = content["OutputSizes"]
         source = str(content["Sources"][0])
         whole = all(path.stat().st_size == sizes[path.name] for path in (instances, cord_mask))

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from bids_app.dataset.derivatives import is_up_to_date, sidecar_path
 from bids_app.records import Job
+from bids_app.records.documents import parse_json
 
 
 def looks_up_to_date(job: Job, settings_hash: str) -> bool:
@@ -19,7 +19,7 @@ def looks_up_to_date(job: Job, settings_hash: str) -> bool:
     path = sidecar_path(job.outputs["lesion_mask"])
     inputs = [file.path for file in (job.reference, job.second, job.cord, job.discs) if file]
     try:
-        seals = json.loads(path.read_bytes())
+        seals = parse_json(path.read_bytes())
         sealed = path.stat().st_mtime_ns
         return (
             seals["SettingsHash"] == settings_hash

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 from bids_app import __version__
 from bids_app.dataset.atomic import write_json, write_text
 from bids_app.options import DECISIONS_NAME
+from bids_app.records.documents import parse_json
 
 BIDS_VERSION = "1.10.0"
 CODE_URL = "https://github.com/cordlesion/cordlesion"
@@ -116,7 +116,7 @@ def _link(root: Path, out_dir: Path, bids_dir: Path) -> str:
 def _add_links(path: Path, links: Mapping[str, str]) -> None:
     """Add to the description's links; a broken description is left to its owner."""
     try:
-        description = json.loads(path.read_text("utf-8-sig"))
+        description = parse_json(path.read_text("utf-8-sig"))
         known = description.setdefault("DatasetLinks", {})
         if all(known.get(name) == link for name, link in links.items()):
             return
@@ -149,7 +149,7 @@ def _authors(raw: Mapping[str, Any]) -> list[str]:
 def _raw_description(bids_dir: Path) -> dict[str, Any]:
     """Read the raw dataset's own description; a missing or broken one says nothing."""
     try:
-        document = json.loads((bids_dir / "dataset_description.json").read_text("utf-8-sig"))
+        document = parse_json((bids_dir / "dataset_description.json").read_text("utf-8-sig"))
     except (OSError, ValueError):
         return {}
     return document if isinstance(document, dict) else {}

@@ -16,6 +16,7 @@ from typing import Any, Literal
 from bids_app.dataset.atomic import plain
 from bids_app.dataset.hashes import file_sha256
 from bids_app.errors import UnreadableImage
+from bids_app.records.documents import parse_json
 
 _HASH = "SealHash"
 _RESULTS = ("*.nii.gz", "*.tsv", "*_xfm.txt")
@@ -117,8 +118,8 @@ def _check_subject(subject: Path) -> Iterator[Check]:
 def _read(path: Path) -> dict[str, Any] | None:
     """Read a JSON object; None where it is none any more."""
     try:
-        content = json.loads(path.read_bytes())
-    except (OSError, ValueError, RecursionError):
+        content = parse_json(path.read_bytes())
+    except (OSError, ValueError):
         return None
     return content if isinstance(content, dict) else None
 

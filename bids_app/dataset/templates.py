@@ -8,7 +8,6 @@ empty to be fetched later is refused. (In 25.1.0 ``get`` needs Python 3.13, too.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bids_app.errors import MissingResource, UsageError
+from bids_app.records.documents import parse_json
 
 if TYPE_CHECKING:
     from templateflow import TemplateFlowClient
@@ -167,7 +167,7 @@ def _installed_regions(client: TemplateFlowClient, home: Path, name: str) -> tup
 
 def _description(folder: Path) -> Mapping[str, Any]:
     try:
-        content = json.loads((folder / DESCRIPTION).read_text("utf-8"))
+        content = parse_json((folder / DESCRIPTION).read_text("utf-8"))
     except (OSError, ValueError):
         return {}
     return content if isinstance(content, dict) else {}

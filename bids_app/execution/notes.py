@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from bids_app.records import Job, Outcome
+from bids_app.records.documents import parse_json
 
 RUNNING = "running"
 
@@ -103,7 +104,7 @@ def newest(notes: Iterable[Note]) -> dict[str, Note]:
 
 def _parse(line: str) -> Note | None:
     try:
-        return Note(**json.loads(line))
+        return Note(**parse_json(line))
     except (ValueError, TypeError):
         return None
 

@@ -6,13 +6,13 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from bids_app.execution.slurm import main_numbers
+from bids_app.records.documents import parse_json
 
 RECORD = "submission.json"
 
@@ -100,7 +100,7 @@ def read_submissions(folder: Path) -> list[Submission]:
 def read_submission(folder: Path) -> Submission | None:
     """Read one submission's record, None where it cannot be."""
     try:
-        document = json.loads((folder / RECORD).read_bytes())
+        document = parse_json((folder / RECORD).read_bytes())
         for key in ("tasks", "retries"):
             document[key] = tuple(
                 Task(task["name"], tuple(task["sessions"]), task["number"])

@@ -118,7 +118,7 @@ def read_transform(path: Path) -> FloatArray:
 
     try:
         transform = sitk.ReadTransform(str(path))
-    except RuntimeError as error:
+    except (RuntimeError, UnicodeDecodeError) as error:  # the second while telling the first
         raise UnreadableImage(
             f"{path} is not an ITK transform that can be read. Write it again."
         ) from error

@@ -13,6 +13,7 @@ from typing import Any, Literal
 from bids_app.errors import UsageError
 from bids_app.lesions.check import check_contrast, check_known, check_value
 from bids_app.records import Combination
+from bids_app.records.documents import parse_json
 
 TRACKING = "track_"
 """How the settings that compare sessions begin; a session's own results do not need them."""
@@ -292,6 +293,6 @@ def _read(name: str) -> bytes:
 
 def _decode(content: bytes, name: str) -> object:
     try:
-        return json.loads(content)
+        return parse_json(content)
     except ValueError as error:
         raise UsageError(f"Preset {name} is not valid JSON: {error}.") from error

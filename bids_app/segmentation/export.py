@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 
 from bids_app.errors import UsageError
+from bids_app.records.documents import parse_json
 from bids_app.segmentation.orientation import to_sct_letters
 from bids_app.segmentation.weights import load_model
 
@@ -40,7 +41,7 @@ def export_model(source: Path, folder: Path) -> Path:
     model = load_model(source, torch.device("cpu"), bf16=False)
     folder.mkdir(parents=True, exist_ok=True)
     for name in ("plans.json", "dataset.json"):
-        content = json.loads((source / name).read_text(encoding="utf-8"))
+        content = parse_json((source / name).read_text(encoding="utf-8"))
         if name == "dataset.json":
             content["image_orientation"] = to_sct_letters(model.manifest.orientation)
         (folder / name).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")

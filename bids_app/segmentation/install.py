@@ -16,6 +16,7 @@ from torch import nn
 
 from bids_app import __version__
 from bids_app.errors import MissingResource, UsageError
+from bids_app.records.documents import parse_json
 from bids_app.segmentation.checkpoint import Checkpoint, read_checkpoint
 from bids_app.segmentation.describe import Choices, describe
 from bids_app.segmentation.fitting import fit_network
@@ -220,7 +221,7 @@ def read_manifest_file(path: Path) -> dict[str, Any]:
         Not a JSON object.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = parse_json(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise UsageError(f"--manifest {path} cannot be read ({error}).") from error
     if not isinstance(content, dict) or not all(re.fullmatch(r"\w+", key) for key in content):

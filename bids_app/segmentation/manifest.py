@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from bids_app.errors import MissingResource
 from bids_app.records import Calibration
+from bids_app.records.documents import parse_json
 from bids_app.segmentation.store import installed_models, is_name, models_folder
 
 BOX = Path(__file__).resolve().parent.parent / "box"
@@ -137,7 +138,7 @@ def read_manifest(folder: Path) -> Manifest:
     """
     path = folder / "model.json"
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = parse_json(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise MissingResource(
             f"{path} cannot be read ({error}); install the model again."

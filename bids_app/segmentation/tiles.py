@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import copy
+import logging
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from itertools import combinations, product
 
 import torch
@@ -12,7 +15,9 @@ from nnunetv2.inference.sliding_window_prediction import (
 )
 from torch import Tensor, nn
 
-from bids_app.segmentation.weights import Model, memory_format
+from bids_app.segmentation.weights import Model, has_fast_bf16, memory_format
+
+log = logging.getLogger("bids_app")
 
 Box = tuple[slice, slice, slice]
 Tile = tuple[slice | int, ...]
@@ -21,7 +26,9 @@ Tile = tuple[slice | int, ...]
 def slide(data: Tensor, model: Model, box: Box, step: float, mirror: bool) -> Tensor:
     """Slide every fold's network over a box and average them.
 
-    nnU-Net adds up in half precision; doing the same keeps the two equal.
+    nnU-Net adds up in half precision; doing the same keeps the two equal. An accelerator that runs
+    out of memory is asked for less: first image and sums stay in the machine's own memory, then
+    the network runs there too.
 
     Parameters
     ----------
@@ -38,8 +45,61 @@ def slide(data: Tensor, model: Model, box: Box, step: float, mirror: bool) -> Te
     Tensor of shape (outputs, z, y, x), half precision, on the CPU
         The logits.
     """
-    region = data[(slice(None), *box)].to(model.device)
+    region = data[(slice(None), *box)]
     axes = model.manifest.mirror_axes if mirror else ()
+    ways = _ways(model.device)
+    for place, (runs_on, kept_on) in enumerate(ways):
+        try:
+            there = model if runs_on == model.device else _moved(model, runs_on)
+            return _slide_folds(region.to(kept_on), there, step, axes)
+        except torch.OutOfMemoryError:
+            if place + 1 == len(ways):
+                raise
+            log.warning(_TOLD[place], runs_on)
+        # Outside the handler, which would keep the failed attempt's tensors alive.
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+    raise ValueError("there is always a way")
+
+
+_TOLD = (
+    "%s ran out of memory; image and sums are kept in the machine's memory instead.",
+    "%s ran out of memory again; this part is read on the CPU, which takes longer.",
+)
+
+
+def _ways(device: torch.device) -> tuple[tuple[torch.device, torch.device], ...]:
+    """Give where the network runs and where image and sums lie, the fastest way first.
+
+    Examples
+    --------
+    >>> [[str(place) for place in way] for way in _ways(torch.device("cuda"))]
+    [['cuda', 'cuda'], ['cuda', 'cpu'], ['cpu', 'cpu']]
+    >>> len(_ways(torch.device("cpu")))
+    1
+    """
+    cpu = torch.device("cpu")
+    return ((cpu, cpu),) if device == cpu else ((device, device), (device, cpu), (cpu, cpu))
+
+
+def _moved(model: Model, device: torch.device) -> Model:
+    """Give a copy of a model elsewhere; the original stays for the next session."""
+    networks = tuple(_twin(network, device) for network in model.networks)
+    return replace(model, networks=networks, device=device, bf16=has_fast_bf16(device))
+
+
+def _twin(network: nn.Module, device: torch.device) -> nn.Module:
+    """Copy a network to another device, without a copy on its own, which has no room for it."""
+    known: dict[int, object] = {
+        id(weight): nn.Parameter(weight.detach().to(device), requires_grad=False)
+        for weight in network.parameters()
+    }
+    known |= {id(buffer): buffer.to(device) for buffer in network.buffers()}
+    return copy.deepcopy(network, known)
+
+
+def _slide_folds(region: Tensor, model: Model, step: float, axes: Sequence[int]) -> Tensor:
+    """Average the folds; gives half precision on the CPU."""
     total: Tensor | None = None
     for network in model.networks:
         fold = _slide_fold(region, network, model, step, axes).cpu()
@@ -52,18 +112,17 @@ def slide(data: Tensor, model: Model, box: Box, step: float, mirror: bool) -> Te
 def _slide_fold(
     region: Tensor, network: nn.Module, model: Model, step: float, axes: Sequence[int]
 ) -> Tensor:
-    """Weigh the tiles of one network with a Gaussian and add them up."""
+    """Weigh the tiles of one network with a Gaussian and add them up, where the image lies."""
     patch = tuple(model.configuration.patch_size)
-    shape = region.shape[1:]
-    gaussian = compute_gaussian(
-        patch, sigma_scale=1.0 / 8, value_scaling_factor=10, device=model.device
-    )
+    shape, kept_on = region.shape[1:], region.device
+    gaussian = compute_gaussian(patch, sigma_scale=1.0 / 8, value_scaling_factor=10, device=kept_on)
     heads = model.labels.num_segmentation_heads
-    summed = torch.zeros((heads, *shape), dtype=torch.half, device=model.device)
-    weight = torch.zeros(shape, dtype=torch.half, device=model.device)
+    summed = torch.zeros((heads, *shape), dtype=torch.half, device=kept_on)
+    weight = torch.zeros(shape, dtype=torch.half, device=kept_on)
     for tile in tiles(shape, patch, step):
         where = (slice(None), *tile)
-        logits = _run(network, region[where][None], axes, model)[0]
+        tile_there = region[where][None].to(model.device)
+        logits = _run(network, tile_there, axes, model)[0].to(kept_on)
         logits *= gaussian
         summed[where] += logits
         weight[tile] += gaussian

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from bids_app.errors import MissingResource
+from bids_app.records.documents import parse_json
 
 _FOLD = re.compile(r"fold_(\d+|all)")
 _CHECKPOINTS = ("checkpoint_final.pth", "checkpoint_best.pth")
@@ -117,10 +118,10 @@ def read_json(path: Path) -> dict[str, Any]:
     try:
         if path.stat().st_size > _MAX_JSON_BYTES:
             raise ValueError("it is too large")
-        content = json.loads(path.read_bytes().decode("utf-8-sig"))
+        content = parse_json(path.read_bytes().decode("utf-8-sig"))
         if not isinstance(content, dict):
             raise ValueError("it is no JSON object")
-    except (OSError, ValueError, RecursionError) as error:
+    except (OSError, ValueError) as error:
         raise MissingResource(
             f"{path} cannot be read ({error}); install the model again from a complete copy."
         ) from error

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import signal
 import subprocess
@@ -12,6 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from bids_app.errors import NoUsableData, UnitError
+from bids_app.records.documents import parse_json
 from bids_app.training.run import Run
 
 Event = Mapping[str, Any]
@@ -92,7 +92,7 @@ def _follow(
     ):
         try:
             for line in child.stdout or ():
-                event = json.loads(line)
+                event = parse_json(line)
                 if event["event"] == "failed":
                     failure = _sentence(event["error"])
                 else:

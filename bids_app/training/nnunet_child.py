@@ -18,6 +18,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from bids_app.records.documents import parse_json
 from bids_app.training.run import PLANNERS, Run, read_run
 
 Emit = Callable[[Mapping[str, Any]], None]
@@ -264,7 +265,7 @@ _LOGGED = ("train_losses", "val_losses", "dice_per_class_or_region", "epoch_star
 
 
 def _read(path: Path) -> dict[str, Any]:
-    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    content: dict[str, Any] = parse_json(path.read_text(encoding="utf-8"))
     return content
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from bids_app.errors import UsageError
+from bids_app.records.documents import parse_json
 
 _NAME = re.compile(r"Dataset\d{3}_\w+")
 _SHOWN = 5
@@ -225,7 +226,7 @@ def _refuse_test_cases(raw: RawDataset) -> None:
 
 def _read_json(path: Path, kind: type = dict) -> Any:
     try:
-        content = json.loads(path.read_text(encoding="utf-8-sig"))
+        content = parse_json(path.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError) as error:
         raise UsageError(f"{path} cannot be read ({error}).") from error
     if not isinstance(content, kind):

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from bids_app.errors import UsageError
+from bids_app.records.documents import parse_json
 
 RUN_FILE = "run.json"
 _MOVED = "nnUNetMovedPlans"
@@ -156,7 +157,7 @@ def read_run(folder: Path) -> Run:
     """
     path = folder / RUN_FILE
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = parse_json(path.read_text(encoding="utf-8"))
         return Run(folder, RunSettings(**content["settings"]), content["record"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UsageError(
@@ -205,8 +206,8 @@ def validation_dice(run: Run, fold: str) -> dict[str, float]:
         By the label's name in ``dataset.json``.
     """
     place = run.results / f"fold_{fold}" / "validation"
-    means = json.loads((place / "summary.json").read_text(encoding="utf-8"))["mean"]
-    labels = json.loads((run.results / "dataset.json").read_text(encoding="utf-8"))["labels"]
+    means = parse_json((place / "summary.json").read_text(encoding="utf-8"))["mean"]
+    labels = parse_json((run.results / "dataset.json").read_text(encoding="utf-8"))["labels"]
     keys = {
         name: str(tuple(value) if isinstance(value, list) else value)
         for name, value in labels.items()

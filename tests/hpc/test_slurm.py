@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -177,16 +178,23 @@ def run(node: OneNode, bids: Path, timed: Timed, tmp_path_factory: pytest.TempPa
         *("--outputs", "minimal"),
     )
     numbers = dict(zip(ALL, (task.number for task in first.tasks), strict=True))
+    node.call("scancel", numbers[NEVER_BEGUN])
     until(lambda: _is_running(first, f"sub-{REQUEUED}"), 600)
     node.call("scontrol", "requeue", numbers[REQUEUED])
     until(lambda: _is_running(first, f"sub-{PREEMPTED}"), 600)
-    # It tries again while the job makes way, and then finds none to signal.
-    node.call("scancel", "--signal=USR2", numbers[PREEMPTED], check=False)
+    # It tries again for as long as the job makes way, and then finds none to signal: up to a
+    # minute, in which all others may have ended.
+    preempt = threading.Thread(
+        target=node.call,
+        args=("scancel", "--signal=USR2", numbers[PREEMPTED]),
+        kwargs={"check": False},
+    )
+    preempt.start()
     running = node.call("squeue", "-h", "-r", "-t", "R", "-j", first.numbers[0], "-o", "%i")
     assert len(running.split()) <= 4
-    node.call("scancel", numbers[NEVER_BEGUN])
     until(lambda: _is_running(first, f"sub-{CANCELLED}"), 600)
     node.call("scancel", numbers[CANCELLED])
+    preempt.join()
     return Run(out, first, node.wait(*first.numbers, seconds=900))
 
 

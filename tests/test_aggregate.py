@@ -7,11 +7,14 @@ import math
 import os
 import time
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from bids_app.cohort.aggregate import CohortTables, aggregate
 from bids_app.cohort.changes import COUNT_COLUMNS
@@ -433,3 +436,52 @@ def test_a_broken_course_is_as_none(tmp_path: Path, broken: str) -> None:
     tables = aggregate(tmp_path, [], {})
     assert statuses(tables) == {"sub-01_ses-A": "done"}
     assert tables.lesions["lesion_id"].isna().all()
+
+
+SESSIONS = st.lists(
+    st.lists(st.floats(0.1, 500).map(lambda v: round(v, 3)), max_size=4).map(tuple),
+    min_size=1,
+    max_size=7,
+)
+
+
+@settings(max_examples=12, deadline=None)
+@given(SESSIONS, st.randoms(use_true_random=False), st.data())
+def test_the_group_is_the_sum_of_its_sessions_in_any_order(
+    sessions: list[tuple[float, ...]], order: Any, data: st.DataObject
+) -> None:
+    """People are renamed and written in another order: the same numbers for the cohort."""
+    groups = [data.draw(st.sampled_from(["MS", "control"])) for _ in sessions]
+    names = [f"sub-{number:02d}" for number in range(len(sessions))]
+    others = order.sample(names, len(names))
+    with TemporaryDirectory() as one, TemporaryDirectory() as two:
+        tables = _cohort(Path(one), names, sessions, groups)
+        turned = _cohort(Path(two), others, sessions, groups)
+    for measure, each in (
+        ("lesion_count", [len(volumes) for volumes in sessions]),
+        ("lesion_volume_mm3", [sum(volumes) for volumes in sessions]),
+    ):
+        for group in ("all", *sorted(set(groups))):
+            counted = [
+                value for value, own in zip(each, groups, strict=True) if group in ("all", own)
+            ]
+            row = summary_row(tables, group, "all", measure)
+            assert row["n"] == len(counted)
+            assert row["mean"] * row["n"] == pytest.approx(sum(counted), rel=1e-3, abs=1e-3)
+            again = summary_row(turned, group, "all", measure)
+            exact = ("n", "mean", "sd", "median", "q1", "q3")
+            assert [str(row[key]) for key in exact] == [str(again[key]) for key in exact]
+    assert tables.sessions["lesion_count"].sum() == len(tables.lesions)
+    back = dict(zip(others, names, strict=True))
+    turned.sessions["participant_id"] = turned.sessions["participant_id"].map(back)
+    columns = ["participant_id", "lesion_count", "lesion_volume_mm3", "status"]
+    same = turned.sessions[columns].sort_values("participant_id").to_numpy().tolist()
+    assert same == tables.sessions[columns].to_numpy().tolist()
+
+
+def _cohort(
+    folder: Path, names: list[str], sessions: list[tuple[float, ...]], groups: list[str]
+) -> CohortTables:
+    for name, volumes in zip(names, sessions, strict=True):
+        write_session(folder, name, volumes)
+    return aggregate(folder, [], {n: {"group": g} for n, g in zip(names, groups, strict=True)})

@@ -33,8 +33,10 @@ from bids_app.lesions.uncertainty import applicable, assess, find_candidates
 from bids_app.options import Options
 from bids_app.quality import judge_quality
 from bids_app.records import (
+    BoolArray,
     Calibration,
     Findings,
+    FloatArray,
     Job,
     Prepared,
     Segmentation,
@@ -186,7 +188,7 @@ def find_lesions(
     NoCordFound
     """
     reference = to_canonical(original)
-    prepared = prepare(reference, second, cord_model or model)
+    prepared = prepare(reference, second, cord_model or model, known.cord)
     prepared = replace(prepared, contrasts=known.contrasts)
     segmentation, findings = _segment(prepared, model, cord_model, preset, known)
     entering("measure")
@@ -243,16 +245,31 @@ def judge(result: SessionResult, preset: Preset, calibration: Calibration | None
     return replace(result, lesions=lesions, expected=expected)
 
 
-def prepare(reference: Volume, second: Volume | None, cord_model: Model) -> Prepared:
-    """Bring the second contrast to the reference's grid, aligned by cord and surroundings."""
+def prepare(
+    reference: Volume, second: Volume | None, cord_model: Model, cord: BoolArray | None = None
+) -> Prepared:
+    """Bring the second contrast to the reference's grid, aligned by cord and surroundings.
+
+    Parameters
+    ----------
+    reference : Volume
+    second : Volume, optional
+        On its own grid.
+    cord_model : Model
+        Finds the cord in both.
+    cord : ndarray of bool, optional
+        The cord on the reference where it is known; the model is then asked for the other only.
+    """
     from bids_app.segmentation.inference import predict_cord
 
     if second is None:
         return Prepared((reference, None))
     entering("align")
-    cord = predict_cord(Prepared((reference, None)), cord_model)
+    fixed_cord: FloatArray | BoolArray | None = cord
+    if fixed_cord is None:
+        fixed_cord = predict_cord(Prepared((reference, None)), cord_model)
     moving_cord = predict_cord(Prepared((None, second)), cord_model)
-    alignment = register(second, reference, cord, moving_cord)
+    alignment = register(second, reference, fixed_cord, moving_cord)
     moved = resample_to(second, reference, np.asarray(alignment.matrix), interpolation="linear")
     return Prepared((reference, moved), alignment)
 

@@ -137,7 +137,8 @@ def _convert(case: CasePlan, settings: Settings) -> Converted:
     # Without a second contrast nothing is registered, and no network is needed.
     prepared = Prepared((reference, None))
     if second is not None:
-        prepared = prepare(reference, second, _model(settings.threads))
+        known = None if cord is None else cord != 0
+        prepared = prepare(reference, second, _model(settings.threads), known)
     inside = cord != 0 if cord is not None else _find_cord(prepared, settings)
     row = {
         "orientation": "".join(aff2axcodes(stored.affine)),

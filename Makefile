@@ -23,7 +23,7 @@ demo: $(READY)
 	$(BIN)/cordlesion demo demo/bids --score demo/derivatives
 
 test: $(READY)
-	$(BIN)/python -m pytest -m "not browser and not container and not hpc"
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not browser and not container and not hpc"
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import time
@@ -123,6 +124,39 @@ def test_a_read_only_disk_is_told(small: Path, tiny_disk: Path) -> None:
     assert done.returncode in (1, 2)
     assert "Read-only file system" in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
+
+
+def _bound_by_permissions() -> list[str]:
+    """Give what makes permissions count for root too, or skip."""
+    if os.geteuid() != 0:
+        return []
+    powers = "-dac_override,-dac_read_search"
+    prefix = ["setpriv", "--bounding-set", powers, "--inh-caps", powers]
+    if shutil.which("setpriv") is None or subprocess.run([*prefix, "true"]).returncode:
+        pytest.skip("needs setpriv, for root is stopped by no permission")
+    return prefix
+
+
+def test_permission_that_is_lost_half_way(
+    small: Path, undisturbed: tuple[float, dict[str, str]], tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    with subprocess.Popen(
+        [*_bound_by_permissions(), *command(small, out)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as run:
+        while run.poll() is None and not (out / "sub-good1").exists():
+            time.sleep(0.02)
+        out.chmod(0o555)
+        told = "".join(run.communicate())
+        out.chmod(0o755)
+    assert run.returncode == 1
+    assert "Permission denied" in told
+    assert "Traceback" not in told
+    assert finish(small, out) == 0
+    assert results(out) == undisturbed[1]
 
 
 def test_results_that_vanish_during_a_run(

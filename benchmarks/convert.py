@@ -1,37 +1,53 @@
 """Time and memory of `convert`, on the demo's synthetic sessions.
 
-    python benchmarks/convert.py [--subjects 4 --n-cpus 2 --no-second --no-cord]
+    python benchmarks/convert.py [--subjects 4 --copies 40 --n-cpus 2 --no-second --no-cord]
 
 Each group of four subjects has five sessions: two with a STIR, one with a PSIR, one with a UNIT1
 and one with a T2w alone. `--no-second` takes the T2w of each only; `--no-cord` removes the cord
-masks, so that the model in the box finds the cord. Writing the demo is not timed. Memory is the
-largest resident set of the main process plus, for each worker, that of the largest worker: an
-upper bound.
+masks, so that the model in the box finds the cord. `--copies` takes each subject so many times,
+under other names: files are linked, everything is read and computed anew. Writing is not timed.
+Memory is the largest resident set of the main process plus, for each worker, that of the largest
+worker: an upper bound.
 """
 
 from __future__ import annotations
 
 import argparse
 import resource
+import subprocess
+import sys
 import tempfile
 import time
 from pathlib import Path
 
 from bids_app.cli import main as cordlesion
-from bids_app.commands.demo import write_demo
 
 
 def main() -> None:
     """Write, convert, convert again, print."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--subjects", type=int, default=4)
+    parser.add_argument("--copies", type=int, default=1)
     parser.add_argument("--n-cpus", type=int, default=2)
     parser.add_argument("--no-second", action="store_true")
     parser.add_argument("--no-cord", action="store_true")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as place:
         demo = Path(place, "demo")
-        write_demo(demo, arguments.subjects)
+        # In a process of its own, so that its memory does not count.
+        subprocess.run(
+            [
+                sys.executable,
+                "-m",
+                "bids_app.cli",
+                "demo",
+                demo,
+                "--subjects",
+                str(arguments.subjects),
+            ],
+            check=True,
+        )
+        _multiply(demo, arguments.copies)
         if arguments.no_cord:
             for mask in demo.glob("derivatives/*/sub-*/ses-*/anat/*_label-cord_mask.nii.gz"):
                 mask.unlink()
@@ -53,6 +69,18 @@ def main() -> None:
         for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
     )
     print(f"memory: main process {own:.0f} MB, largest worker {worker:.0f} MB")
+
+
+def _multiply(bids: Path, copies: int) -> None:
+    """Link each subject's files under further names, in the dataset and its derivatives."""
+    for folder in sorted([*bids.glob("sub-*"), *bids.glob("derivatives/*/sub-*")]):
+        for number in range(1, copies):
+            name = f"{folder.name}copy{number}"
+            for path in (path for path in folder.rglob("*") if path.is_file()):
+                inside = str(path.relative_to(folder)).replace(folder.name, name)
+                target = folder.with_name(name) / inside
+                target.parent.mkdir(parents=True, exist_ok=True)
+                target.hardlink_to(path)
 
 
 def _cpu_seconds() -> float:

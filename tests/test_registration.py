@@ -14,10 +14,11 @@ import SimpleITK as sitk  # noqa: N813
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from nibabel.affines import apply_affine
+from scipy.spatial.transform import Rotation
 
 from bids_app.errors import UnreadableImage
 from bids_app.imaging._centreline import centreline, lay_onto
-from bids_app.imaging._similarity import pose_matrix
+from bids_app.imaging._similarity import LEVER_MM, pose_matrix
 from bids_app.imaging.grids import coverage, resample_to
 from bids_app.imaging.itk import (
     from_image,
@@ -64,6 +65,14 @@ def _error(alignment, pair):
 
 numbers = st.floats(-50, 50).map(lambda x: round(x, 6))
 rigid_matrices = st.tuples(*[numbers] * 6).map(lambda pose: pose_matrix(np.array(pose), np.ones(3)))
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.tuples(*[st.floats(-4, 4)] * 3), st.sampled_from([1.0, 1e-3, 1e-7, 1e-9, 0.0]))
+def test_a_pose_turns_as_scipy_says(vector: tuple[float, float, float], scale: float) -> None:
+    turn = scale * np.array(vector)
+    matrix = pose_matrix(np.array([0, 0, 0, *(turn * LEVER_MM)]), np.zeros(3))
+    np.testing.assert_allclose(matrix[:3, :3], Rotation.from_rotvec(turn).as_matrix(), atol=1e-14)
 
 
 @settings(max_examples=30, deadline=None)

@@ -24,6 +24,7 @@ from bids_app.dataset.entities import build_name
 from bids_app.dataset.finished import Finished, finished_sessions, unfinished_sessions
 from bids_app.dataset.hashes import file_sha256
 from bids_app.dataset.seals import signed
+from bids_app.documents import parse_json
 from bids_app.execution.local import guarded
 from bids_app.imaging.grids import to_canonical
 from bids_app.imaging.itk import write_transform
@@ -35,7 +36,6 @@ from bids_app.lesions.track import track
 from bids_app.lesions.track_columns import track_column_names, track_dictionary, track_rows
 from bids_app.options import Options
 from bids_app.records import Alignment, Outcome, TrackedLesion, Visit, Volume
-from bids_app.records.documents import parse_json
 
 # Further apart than this, the cords of two sessions were not brought together.
 _MOST_GAP_MM = 5.0

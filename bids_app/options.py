@@ -22,9 +22,9 @@ from bids_app.arguments import (
     add_app_arguments,
 )
 from bids_app.dataset.filters import Filter, read_filters
+from bids_app.documents import parse_json
 from bids_app.errors import UsageError
 from bids_app.places import absolute, check_dataset, check_out_dir, check_outside
-from bids_app.records.documents import parse_json
 from bids_app.resources import machine_cpus, machine_memory_bytes, parse_memory
 
 __all__ = ["DECISIONS_NAME", "Options", "add_app_arguments", "options_from_arguments"]

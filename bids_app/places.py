@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from bids_app.documents import parse_json
 from bids_app.errors import UsageError
-from bids_app.records.documents import parse_json
 
 
 def absolute(path: Path) -> Path:

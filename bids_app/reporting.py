@@ -12,12 +12,12 @@ import numpy as np
 
 from bids_app.cohort.read import find_sessions
 from bids_app.dataset.atomic import write_text
+from bids_app.documents import parse_json
 from bids_app.errors import NoUsableData, UnreadableImage
 from bids_app.imaging.grids import to_canonical
 from bids_app.imaging.volumes import read_label_map, read_volume
 from bids_app.options import Options
 from bids_app.records import Volume
-from bids_app.records.documents import parse_json
 
 log = logging.getLogger("bids_app")
 

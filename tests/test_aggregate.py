@@ -469,8 +469,11 @@ def test_the_group_is_the_sum_of_its_sessions_in_any_order(
             assert row["n"] == len(counted)
             assert row["mean"] * row["n"] == pytest.approx(sum(counted), rel=1e-3, abs=1e-3)
             again = summary_row(turned, group, "all", measure)
-            exact = ("n", "mean", "sd", "median", "q1", "q3")
-            assert [str(row[key]) for key in exact] == [str(again[key]) for key in exact]
+            same = ("n", "mean", "sd", "median", "q1", "q3")
+            # The order of a sum shows in its last digits, and the tables round.
+            assert [row[key] for key in same] == pytest.approx(
+                [again[key] for key in same], rel=1e-4, abs=2e-4, nan_ok=True
+            )
     assert tables.sessions["lesion_count"].sum() == len(tables.lesions)
     back = dict(zip(others, names, strict=True))
     turned.sessions["participant_id"] = turned.sessions["participant_id"].map(back)

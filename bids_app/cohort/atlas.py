@@ -12,8 +12,8 @@ import numpy as np
 import pandas as pd
 
 from bids_app.cohort.session import SIDECAR_END
+from bids_app.documents import parse_json
 from bids_app.records import BoolArray, FloatArray, IntArray
-from bids_app.records.documents import parse_json
 
 EVERYONE = "all"
 """What stands for the group where a map is of the whole cohort."""

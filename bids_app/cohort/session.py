@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from bids_app.documents import parse_json
 from bids_app.records import QUALITY_MEASURES, Quality
-from bids_app.records.documents import parse_json
 
 Cell = str | int | float | None
 CohortStatus = Literal["done", "failed", "missing"]

@@ -24,6 +24,7 @@ from bids_app.commands.convert_plan import CasePlan
 from bids_app.conversion.merge import count_lesions, merge_labels
 from bids_app.dataset.atomic import write_json
 from bids_app.dataset.hashes import file_sha256
+from bids_app.documents import parse_json
 from bids_app.errors import CordLesionError, MissingResource, UnusableMask
 from bids_app.imaging.grids import same_places, to_canonical
 from bids_app.imaging.volumes import read_label_map, read_volume, write_volume
@@ -31,7 +32,6 @@ from bids_app.lesions.preset import load_preset
 from bids_app.lesions.refine import refine
 from bids_app.pipeline import prepare
 from bids_app.records import BoolArray, Prepared, Volume
-from bids_app.records.documents import parse_json
 from bids_app.segmentation.manifest import find_model, read_manifest
 
 if TYPE_CHECKING:

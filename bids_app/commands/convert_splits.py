@@ -9,8 +9,8 @@ from typing import Any
 
 from bids_app.commands.convert_plan import CasePlan
 from bids_app.conversion.splits import TEST, TRAIN, Key, Place
+from bids_app.documents import parse_json
 from bids_app.errors import UsageError
-from bids_app.records.documents import parse_json
 
 _BY_CHOICE = {"dataset", "contrast"}
 

@@ -14,12 +14,12 @@ from scipy import ndimage
 
 from bids_app.dataset.labels import LesionFile
 from bids_app.dataset.pairs import Pair
+from bids_app.documents import parse_json
 from bids_app.errors import UnreadableImage
 from bids_app.evaluation.levels import levels_of
 from bids_app.evaluation.scan import ScanScore, score_scan
 from bids_app.imaging.volumes import read_label_map
 from bids_app.records import IntArray, Volume
-from bids_app.records.documents import parse_json
 
 CONNECTIVITY = {6: 1, 18: 2, 26: 3}
 """Neighbours that join voxels: the rank of SciPy's structuring element."""

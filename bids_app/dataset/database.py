@@ -16,7 +16,7 @@ import uuid
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from bids_app.records.documents import parse_json
+from bids_app.documents import parse_json
 
 DATABASE_NAME = "layout_index.sqlite"
 """What pybids calls its file in the folder of ``--bids-database-dir``."""

@@ -12,8 +12,8 @@ from bids_app.dataset.atomic import plain, write_json
 from bids_app.dataset.entities import build_name
 from bids_app.dataset.hashes import file_sha256
 from bids_app.dataset.seals import signed
+from bids_app.documents import parse_json
 from bids_app.records import Job, Scan, Session
-from bids_app.records.documents import parse_json
 
 IMAGE = ".nii.gz"
 _MINIMAL = ("lesion_mask", "lesion_table")

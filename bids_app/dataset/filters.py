@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from bids_app.dataset.entities import short_key
+from bids_app.documents import parse_json
 from bids_app.errors import UsageError
-from bids_app.records.documents import parse_json
 
 FilterValue = tuple[str, ...] | None
 Filter = Mapping[str, FilterValue]
@@ -74,8 +74,8 @@ def _load(path: Path) -> Any:
             f"The filter file {path} is not JSON: line {error.lineno}, column {error.colno}: "
             f"{error.msg}."
         ) from error
-    except RecursionError as error:
-        raise UsageError(f"The filter file {path} is nested too deeply.") from error
+    except ValueError as error:
+        raise UsageError(f"The filter file {path} cannot be used: {error}.") from error
 
 
 def _filter(path: Path, name: str, entries: object) -> Filter:

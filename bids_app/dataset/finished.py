@@ -11,8 +11,8 @@ from typing import Any
 
 from bids_app.dataset.entities import parse_name
 from bids_app.dataset.folders import list_sessions
+from bids_app.documents import parse_json
 from bids_app.records import Session
-from bids_app.records.documents import parse_json
 
 _SEAL_END = "_label-lesion_mask.json"
 _RAW = "bids:raw:"

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from bids_app.dataset.derivatives import is_up_to_date, sidecar_path
+from bids_app.documents import parse_json
 from bids_app.records import Job
-from bids_app.records.documents import parse_json
 
 
 def looks_up_to_date(job: Job, settings_hash: str) -> bool:

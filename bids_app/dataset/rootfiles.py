@@ -9,8 +9,8 @@ from typing import Any
 
 from bids_app import __version__
 from bids_app.dataset.atomic import write_json, write_text
+from bids_app.documents import parse_json
 from bids_app.options import DECISIONS_NAME
-from bids_app.records.documents import parse_json
 
 BIDS_VERSION = "1.10.0"
 CODE_URL = "https://github.com/cordlesion/cordlesion"

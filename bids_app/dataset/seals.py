@@ -15,8 +15,8 @@ from typing import Any, Literal
 
 from bids_app.dataset.atomic import plain
 from bids_app.dataset.hashes import file_sha256
+from bids_app.documents import parse_json
 from bids_app.errors import UnreadableImage
-from bids_app.records.documents import parse_json
 
 _HASH = "SealHash"
 _RESULTS = ("*.nii.gz", "*.tsv", "*_xfm.txt")

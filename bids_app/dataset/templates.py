@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bids_app.documents import parse_json
 from bids_app.errors import MissingResource, UsageError
-from bids_app.records.documents import parse_json
 
 if TYPE_CHECKING:
     from templateflow import TemplateFlowClient

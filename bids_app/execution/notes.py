@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from bids_app.documents import parse_json
 from bids_app.records import Job, Outcome
-from bids_app.records.documents import parse_json
 
 RUNNING = "running"
 

@@ -11,8 +11,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from bids_app.documents import parse_json
 from bids_app.execution.slurm import main_numbers
-from bids_app.records.documents import parse_json
 
 RECORD = "submission.json"
 

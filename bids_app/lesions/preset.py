@@ -10,10 +10,10 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal
 
+from bids_app.documents import parse_json
 from bids_app.errors import UsageError
 from bids_app.lesions.check import check_contrast, check_known, check_value
 from bids_app.records import Combination
-from bids_app.records.documents import parse_json
 
 TRACKING = "track_"
 """How the settings that compare sessions begin; a session's own results do not need them."""

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import torch
 
+from bids_app.documents import parse_json
 from bids_app.errors import UsageError
-from bids_app.records.documents import parse_json
 from bids_app.segmentation.orientation import to_sct_letters
 from bids_app.segmentation.weights import load_model
 

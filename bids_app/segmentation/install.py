@@ -15,8 +15,8 @@ from safetensors.torch import save_file
 from torch import nn
 
 from bids_app import __version__
+from bids_app.documents import parse_json
 from bids_app.errors import MissingResource, UsageError
-from bids_app.records.documents import parse_json
 from bids_app.segmentation.checkpoint import Checkpoint, read_checkpoint
 from bids_app.segmentation.describe import Choices, describe
 from bids_app.segmentation.fitting import fit_network

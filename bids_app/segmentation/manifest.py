@@ -10,9 +10,9 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
+from bids_app.documents import parse_json
 from bids_app.errors import MissingResource
 from bids_app.records import Calibration
-from bids_app.records.documents import parse_json
 from bids_app.segmentation.store import installed_models, is_name, models_folder
 
 BOX = Path(__file__).resolve().parent.parent / "box"

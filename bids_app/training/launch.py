@@ -10,8 +10,8 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from bids_app.documents import parse_json
 from bids_app.errors import NoUsableData, UnitError
-from bids_app.records.documents import parse_json
 from bids_app.training.run import Run
 
 Event = Mapping[str, Any]

@@ -18,7 +18,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from bids_app.records.documents import parse_json
+from bids_app.documents import parse_json
 from bids_app.training.run import PLANNERS, Run, read_run
 
 Emit = Callable[[Mapping[str, Any]], None]

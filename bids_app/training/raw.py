@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from bids_app.documents import parse_json
 from bids_app.errors import UsageError
-from bids_app.records.documents import parse_json
 
 _NAME = re.compile(r"Dataset\d{3}_\w+")
 _SHOWN = 5

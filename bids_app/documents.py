@@ -28,9 +28,9 @@ def parse_json(content: str | bytes | bytearray) -> Any:
     {'a': [1, None]}
     >>> parse_json("[" * 100_000)
     Traceback (most recent call last):
-    ValueError: nested too deep
+    ValueError: nested too deeply
     """
     try:
         return json.loads(content)
     except RecursionError:
-        raise ValueError("nested too deep") from None
+        raise ValueError("nested too deeply") from None

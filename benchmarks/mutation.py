@@ -104,6 +104,7 @@ def _try_folder(tree: Path, folder: str, count: int, seed: int) -> None:
     for job, module in sorted(drawn, key=lambda spec: str(spec[1])):
         outcome, diff = _try_one(tree, config, database, job, folder, Path(module))
         results[outcome] += 1
+        print(f"{results.total()}\t{Path(module).stem}\t{outcome}", flush=True)
         per_module.setdefault(Path(module).stem, Counter())[outcome] += 1
         if outcome == "survived":
             print(diff, flush=True)

@@ -164,6 +164,25 @@ def test_what_the_subject_does_not_show_is_not_covered(target: TemplateCord) -> 
     assert heights.max() == pytest.approx(25, abs=2.1)
 
 
+@pytest.mark.parametrize("end", ["right", "left"])
+def test_half_a_field_of_view_covers_half_the_cord(target: TemplateCord, end: str) -> None:
+    """Indices below zero are as far outside as those beyond the last voxel."""
+    subject = Subject(Bend(), (0.8, 0.8, 0.8))
+    way = subject.way(target)
+    assert way is not None
+    middle = subject.shape[0] // 2
+    affine = subject.affine.copy()
+    shape = (middle, *subject.shape[1:])
+    if end == "left":
+        affine[:3, 3] += middle * affine[:3, 0]
+        shape = (subject.shape[0] - middle, *subject.shape[1:])
+    whole = carry_mask(np.ones(subject.shape, dtype=bool), subject.affine, way)[1]
+    lesion, covered = carry_mask(np.ones(shape, dtype=bool), affine, way)
+    assert np.array_equal(lesion, covered)
+    assert not (covered & ~whole).any()
+    assert np.count_nonzero(covered) == pytest.approx(np.count_nonzero(whole) / 2, rel=0.25)
+
+
 def test_two_discs_reach_a_level_beyond(target: TemplateCord) -> None:
     subject = Subject(Bend(), (0.8, 0.8, 0.8))
     way = subject.way(target, numbers=(4, 5))

@@ -38,10 +38,10 @@ TESTS = {
 _OWN = {
     "cord": "refine", "fusion": "votes", "cord_coordinates": "atlas", "course": "levels",
     "frame": "measure", "links": "track", "place": "measure", "shape": "measure_shape",
-    "midsagittal": "measure_midsagittal", "quality": "quality", "anima": "evaluation_masks",
+    "midsagittal": "measure_midsagittal", "anima": "evaluation_masks",
     "scan": "evaluate", "surface": "evaluation_masks", "froc": "evaluation_official",
     "matching": "evaluation_official", "bootstrap": "evaluation_official", "search": "tune",
-    "fitting": "calibration", "summary": "evaluate", "levels": "levels",
+    "fitting": "calibration", "summary": "evaluate",
 }  # fmt: skip
 # Taking away `@dataclass` or `@cached_property` is told by the import already.
 _DULL = ("core/RemoveDecorator",)

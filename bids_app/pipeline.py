@@ -246,7 +246,10 @@ def judge(result: SessionResult, preset: Preset, calibration: Calibration | None
 
 
 def prepare(
-    reference: Volume, second: Volume | None, cord_model: Model, cord: BoolArray | None = None
+    reference: Volume,
+    second: Volume | None,
+    cord_model: Model,
+    cord: BoolArray | FloatArray | None = None,
 ) -> Prepared:
     """Bring the second contrast to the reference's grid, aligned by cord and surroundings.
 
@@ -257,7 +260,7 @@ def prepare(
         On its own grid.
     cord_model : Model
         Finds the cord in both.
-    cord : ndarray of bool, optional
+    cord : ndarray of bool or float, optional
         The cord on the reference where it is known; the model is then asked for the other only.
     """
     from bids_app.segmentation.inference import predict_cord
@@ -265,11 +268,10 @@ def prepare(
     if second is None:
         return Prepared((reference, None))
     entering("align")
-    fixed_cord: FloatArray | BoolArray | None = cord
-    if fixed_cord is None:
-        fixed_cord = predict_cord(Prepared((reference, None)), cord_model)
+    if cord is None:
+        cord = predict_cord(Prepared((reference, None)), cord_model)
     moving_cord = predict_cord(Prepared((None, second)), cord_model)
-    alignment = register(second, reference, fixed_cord, moving_cord)
+    alignment = register(second, reference, cord, moving_cord)
     moved = resample_to(second, reference, np.asarray(alignment.matrix), interpolation="linear")
     return Prepared((reference, moved), alignment)
 

@@ -21,6 +21,7 @@ import torch
 
 from bids_app.cli import main
 from bids_app.errors import CordLesionError, MissingResource, UsageError
+from bids_app.networks import build_network
 from bids_app.records import Prepared, Volume
 from bids_app.segmentation.archive import Limits, unpack
 from bids_app.segmentation.describe import Choices, describe
@@ -29,7 +30,7 @@ from bids_app.segmentation.install import install
 from bids_app.segmentation.manifest import BOX, find_model, read_manifest
 from bids_app.segmentation.sources import fetch
 from bids_app.segmentation.vetting import vet
-from bids_app.segmentation.weights import build_network, load_model
+from bids_app.segmentation.weights import load_model
 
 CPU = torch.device("cpu")
 LESION_ONLY = {"background": 0, "lesion": 1}
@@ -78,9 +79,8 @@ def make_trained(
     vetted = vet(plans, document, "3d_fullres")
     for number, fold in enumerate(folds):
         torch.manual_seed(number)
-        network = build_network(
-            vetted.configuration, len(channels), vetted.labels.num_segmentation_heads
-        )
+        heads = vetted.labels.num_segmentation_heads
+        network = build_network(vetted.architecture, len(channels), heads, deep=False, start=True)
         (folder / fold).mkdir()
         save_checkpoint(folder / fold / "checkpoint_final.pth", network.state_dict())
     return folder

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from bids_app.errors import MissingResource
+from bids_app.networks import build_network
 from bids_app.segmentation.vetting import Vetted
-from bids_app.segmentation.weights import build_network
 
 _MAX_WEIGHTS = 10**9
 
@@ -52,7 +52,11 @@ def _build_empty(vetted: Vetted) -> nn.Module:
     try:
         with torch.device("meta"):
             network = build_network(
-                vetted.configuration, vetted.channels, vetted.labels.num_segmentation_heads
+                vetted.architecture,
+                vetted.channels,
+                vetted.labels.num_segmentation_heads,
+                deep=False,
+                start=False,
             )
     except Exception as error:  # constructors check their arguments each in their own way
         raise MissingResource(

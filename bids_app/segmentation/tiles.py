@@ -15,7 +15,8 @@ from nnunetv2.inference.sliding_window_prediction import (
 )
 from torch import Tensor, nn
 
-from bids_app.segmentation.weights import Model, has_fast_bf16, memory_format
+from bids_app.networks import has_fast_bf16
+from bids_app.segmentation.weights import Model, memory_format
 
 log = logging.getLogger("bids_app")
 

@@ -6,7 +6,7 @@ import copy
 import inspect
 import warnings
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from nnunetv2.utilities.label_handling.label_handling import LabelManager
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
@@ -54,6 +54,11 @@ class Vetted:
     configuration: ConfigurationManager
     labels: LabelManager
     channels: int
+
+    @property
+    def architecture(self) -> dict[str, Any]:
+        """The network, as plans describe it."""
+        return cast(dict[str, Any], self.configuration.configuration["architecture"])
 
 
 def vet(plans: dict[str, Any], dataset: dict[str, Any], configuration: str) -> Vetted:

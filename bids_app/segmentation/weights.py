@@ -5,10 +5,9 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
-from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
 from nnunetv2.utilities.label_handling.label_handling import LabelManager
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 from safetensors import SafetensorError
@@ -16,6 +15,7 @@ from safetensors.torch import load_model as fill_from_safetensors
 from torch import nn
 
 from bids_app.errors import MissingResource, UsageError
+from bids_app.networks import build_network, has_fast_bf16, hasten_norms
 from bids_app.segmentation.manifest import Manifest, read_manifest
 from bids_app.segmentation.orientation import check_letters
 from bids_app.segmentation.trained import read_json
@@ -73,13 +73,6 @@ def limit_threads(number: int) -> None:
     torch.set_num_threads(number)
 
 
-def has_fast_bf16(device: torch.device) -> bool:
-    """Tell whether the device multiplies bfloat16 in hardware."""
-    if device.type == "cuda":
-        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    return bool(torch.cpu._is_avx512_bf16_supported())
-
-
 def memory_format(bf16: bool, dimensions: int = 3) -> torch.memory_format:
     """Choose the layout of tensors in memory for networks of 2 or 3 dimensions.
 
@@ -121,26 +114,20 @@ def load_model(folder: Path, device: torch.device, *, bf16: bool | None = None) 
     for name in sorted(manifest.weights):
         path = folder / name
         _check_hash(path, manifest.weights[name])
-        network = build_network(configuration, vetted.channels, labels.num_segmentation_heads)
+        network = build_network(
+            vetted.architecture,
+            vetted.channels,
+            labels.num_segmentation_heads,
+            deep=False,
+            start=False,
+        )
         _fill(network, path)
         network = network.to(device).eval()
+        if fast and device.type == "cpu":
+            hasten_norms(network)
         layout = memory_format(fast, len(configuration.patch_size))
         networks.append(network.to(memory_format=layout))  # type: ignore[call-overload]
     return Model(manifest, plans, configuration, labels, dataset, tuple(networks), device, fast)
-
-
-def build_network(configuration: ConfigurationManager, channels: int, outputs: int) -> nn.Module:
-    """Build the network that a configuration describes, weights not yet set."""
-    network = get_network_from_plans(
-        configuration.network_arch_class_name,
-        configuration.network_arch_init_kwargs,
-        configuration.network_arch_init_kwargs_req_import,
-        channels,
-        outputs,
-        allow_init=False,
-        deep_supervision=False,
-    )
-    return cast(nn.Module, network)
 
 
 def _fill(network: nn.Module, path: Path) -> None:

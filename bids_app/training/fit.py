@@ -14,7 +14,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import safetensors.torch
@@ -22,13 +22,13 @@ import torch
 from nnunetv2.training.loss.compound_losses import DC_and_BCE_loss
 from nnunetv2.training.loss.deep_supervision import DeepSupervisionWrapper
 from nnunetv2.training.loss.dice import MemoryEfficientSoftDiceLoss
-from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from bids_app.errors import MissingResource
+from bids_app.networks import build_network, has_fast_bf16, hasten_norms
 from bids_app.training.patches import make_examples
-from bids_app.training.plan import PATCH, SPACING_MM, WEIGHTS_FILE, box_plans
+from bids_app.training.plan import PATCH, SPACING_MM, WEIGHTS_FILE, box_architecture
 
 _RENDERINGS = 2
 # First and last step of narrow patches only; the step from which examples are of full difficulty.
@@ -100,23 +100,6 @@ class _Stream(torch.utils.data.IterableDataset[tuple[Tensor, Tensor]]):
         return torch.stack(images, 1), torch.stack(targets, 1)
 
 
-def build_network(plans: dict[str, Any], channels: int, outputs: int, deep: bool) -> nn.Module:
-    """Build the network that a plan describes, by nnU-Net's own function."""
-    architecture = plans["configurations"]["3d_fullres"]["architecture"]
-    return cast(
-        nn.Module,
-        get_network_from_plans(
-            architecture["network_class_name"],
-            architecture["arch_kwargs"],
-            architecture["_kw_requires_import"],
-            channels,
-            outputs,
-            allow_init=True,
-            deep_supervision=deep,
-        ),
-    )
-
-
 def fit(settings: FitSettings) -> Path:
     """Train, or go on with, a run.
 
@@ -132,10 +115,12 @@ def fit(settings: FitSettings) -> Path:
     settings.folder.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(settings.seed)
     device = _device(settings.device)
-    network = build_network(box_plans(), 2, 2, deep=True)
+    network = build_network(box_architecture(), 2, 2, deep=True, start=True)
     if settings.start:
         _start_from(settings.start, network)
     network = network.to(device)
+    if device.type == "cpu":
+        hasten_norms(network)
     network = network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
     average = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(0.998))
     optimizer = torch.optim.AdamW(
@@ -260,7 +245,7 @@ def _train_step(
     """Take one optimiser step; gives the loss and the batch's Dice of cord and lesion."""
     image = image.to(memory_format=torch.channels_last_3d)
     target = target.float()
-    with torch.autocast(image.device.type, torch.bfloat16, enabled=_has_fast_bf16(image.device)):
+    with torch.autocast(image.device.type, torch.bfloat16, enabled=has_fast_bf16(image.device)):
         outputs = network(image)
     outputs = [output.float() for output in outputs]
     scales = [tuple(output.shape[2:]) for output in outputs]
@@ -281,11 +266,6 @@ def _train_step(
             float(2 * b / t) if t else float("nan") for b, t in zip(both, total, strict=True)
         )
     return loss.item(), dice
-
-
-def _has_fast_bf16(device: torch.device) -> bool:
-    """Tell whether bfloat16 is worth it; without hardware for it a CPU is slower so."""
-    return device.type != "cpu" or bool(torch.cpu._is_avx512_bf16_supported())
 
 
 def _device(wanted: str) -> torch.device:

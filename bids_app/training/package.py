@@ -9,8 +9,8 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_model
 
-from bids_app.training.fit import build_network
-from bids_app.training.plan import WEIGHTS_FILE, box_dataset, box_plans
+from bids_app.networks import build_network
+from bids_app.training.plan import WEIGHTS_FILE, box_architecture, box_dataset, box_plans
 
 
 def package_box(state_path: Path, folder: Path, version: str) -> Path:
@@ -30,7 +30,7 @@ def package_box(state_path: Path, folder: Path, version: str) -> Path:
         The manifest.
     """
     state = torch.load(state_path, map_location="cpu", weights_only=True)
-    network = build_network(box_plans(), 2, 2, deep=True)
+    network = build_network(box_architecture(), 2, 2, deep=True, start=False)
     network.load_state_dict(
         {
             k.removeprefix("module."): v

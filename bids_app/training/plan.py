@@ -11,20 +11,10 @@ WEIGHTS_FILE = "fold_0.safetensors"
 DATASET_NAME = "Dataset100_CordLesionSynthetic"
 
 
-def box_plans() -> dict[str, Any]:
-    """Give the nnU-Net plans of the box's network.
-
-    The network is nnU-Net's PlainConvUNet. Resampling is nnU-Net's PyTorch variant (linear
-    in-plane, nearest across thick slices), the same function that makes the training patches.
-
-    Returns
-    -------
-    dict
-        Content of a ``plans.json``.
-    """
+def box_architecture() -> dict[str, Any]:
+    """Give the box's network as nnU-Net's plans describe one: a PlainConvUNet."""
     stages = len(FEATURES)
-    resampling = {"is_seg": False, "force_separate_z": None, "memefficient_seg_resampling": False}
-    architecture = {
+    return {
         "network_class_name": "dynamic_network_architectures.architectures.unet.PlainConvUNet",
         "arch_kwargs": {
             "n_stages": stages,
@@ -44,6 +34,20 @@ def box_plans() -> dict[str, Any]:
         },
         "_kw_requires_import": ["conv_op", "norm_op", "dropout_op", "nonlin"],
     }
+
+
+def box_plans() -> dict[str, Any]:
+    """Give the nnU-Net plans of the box's network.
+
+    Resampling is nnU-Net's PyTorch variant (linear in-plane, nearest across thick slices), the
+    same function that makes the training patches.
+
+    Returns
+    -------
+    dict
+        Content of a ``plans.json``.
+    """
+    resampling = {"is_seg": False, "force_separate_z": None, "memefficient_seg_resampling": False}
     configuration = {
         "data_identifier": "nnUNetPlans_3d_fullres",
         "preprocessor_name": "DefaultPreprocessor",
@@ -59,7 +63,7 @@ def box_plans() -> dict[str, Any]:
         "resampling_fn_seg_kwargs": {**resampling, "is_seg": True},
         "resampling_fn_probabilities": "resample_torch_fornnunet",
         "resampling_fn_probabilities_kwargs": resampling,
-        "architecture": architecture,
+        "architecture": box_architecture(),
         "batch_dice": True,
     }
     statistics = {"max": 1.0, "mean": 0.0, "median": 0.0, "min": 0.0, "percentile_00_5": 0.0,

@@ -47,24 +47,29 @@ class Measured:
     peak_mb: float
 
 
-def write_large_session(folder: Path, seed: int) -> None:
-    """Write a dataset of one subject with one large session."""
+def write_large_session(
+    folder: Path,
+    seed: int,
+    shape: tuple[int, int, int] = SHAPE,
+    spacing_mm: tuple[float, float, float] = SPACING_MM,
+) -> None:
+    """Write a dataset of one subject with one large session; axes right, anterior, superior."""
     rng = np.random.default_rng(seed)
     spine = draw_spine(rng, 8)
     height = -110.0
     pose = np.eye(4, dtype=np.float32)
     pose[:3, :3] = Rotation.from_euler("xyz", [2, 1, 1], degrees=True).as_matrix()
     pose[:3, 3] = [spine.at("center_x", height), spine.at("center_y", height) + 30, height]
-    fine_shape = [int(n * s / FINE_MM) + 8 for n, s in zip(SHAPE, SPACING_MM, strict=True)]
+    fine_shape = [int(n * s / FINE_MM) + 8 for n, s in zip(shape, spacing_mm, strict=True)]
     points = fine_points((fine_shape[0], fine_shape[1], fine_shape[2]), FINE_MM, pose)
     anatomy = paint(spine, points, FINE_MM)
-    protocol = Protocol("sagittal", SPACING_MM, SPACING_MM)
+    protocol = Protocol("sagittal", spacing_mm, spacing_mm)
     rows = [
         slice_matrix(_axis(n, FINE_MM), _axis(m, s), s)
-        for n, m, s in zip(anatomy.shape, SHAPE, SPACING_MM, strict=True)
+        for n, m, s in zip(anatomy.shape, shape, spacing_mm, strict=True)
     ]
-    affine = np.diag([*SPACING_MM, 1.0])
-    affine[:3, 3] = [-(n - 1) / 2 * s for n, s in zip(SHAPE, SPACING_MM, strict=True)]
+    affine = np.diag([*spacing_mm, 1.0])
+    affine[:3, 3] = [-(n - 1) / 2 * s for n, s in zip(shape, spacing_mm, strict=True)]
     anat = folder / "sub-01" / "anat"
     for channel, (contrast_name, name) in enumerate((("T2w", "T2w"), ("STIR", "acq-STIR_T2w"))):
         contrast = draw_contrast(rng, channel, contrast_name)

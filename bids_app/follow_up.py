@@ -104,7 +104,7 @@ def _write(
     options: Options, preset: Preset, subject: str, sessions: Sequence[Finished]
 ) -> tuple[str, ...]:
     """Align, track, write: transforms, the table, and last the JSON that vouches for them."""
-    aligned = _align(options.bids_dir, sessions)
+    aligned = _align(options.bids_dir, sessions, options.n_cpus)
     usable = [one for one in aligned if one.gap_mm <= _MOST_GAP_MM]
     lost = [one for one in aligned if one.gap_mm > _MOST_GAP_MM]
     lesions = track([one.visit for one in usable], preset)
@@ -125,7 +125,7 @@ def _write(
     )
 
 
-def _align(bids_dir: Path, sessions: Sequence[Finished]) -> list[_Aligned]:
+def _align(bids_dir: Path, sessions: Sequence[Finished], threads: int) -> list[_Aligned]:
     """Bring each session to the first one by their reference scans and cords."""
     aligned: list[_Aligned] = []
     first: tuple[Volume, Volume] | None = None
@@ -137,7 +137,7 @@ def _align(bids_dir: Path, sessions: Sequence[Finished]) -> list[_Aligned]:
         if first is None:
             first = image, cord
         else:
-            alignment = register(image, first[0], first[1].data, cord.data)
+            alignment = register(image, first[0], first[1].data, cord.data, threads=threads)
         matrix = np.asarray(alignment.matrix, dtype=np.float64)
         visit = Visit(instances.data, cord.data > 0, instances.affine, matrix)
         gap = course_gap_mm(aligned[0].visit, visit) if aligned else 0.0

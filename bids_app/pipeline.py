@@ -161,6 +161,7 @@ def find_lesions(
     preset: Preset,
     cord_model: Model | None = None,
     known: Known = UNKNOWN,
+    threads: int = 1,
 ) -> SessionResult:
     """Go from images to lesions: prepare, segment, fuse, refine, measure, judge.
 
@@ -177,6 +178,8 @@ def find_lesions(
     known : Known
         A cord mask that takes the place of the network's; disc labels for vertebral levels;
         what the contrasts are.
+    threads : int
+        For the alignment; the network has its own setting.
 
     Returns
     -------
@@ -188,7 +191,7 @@ def find_lesions(
     NoCordFound
     """
     reference = to_canonical(original)
-    prepared = prepare(reference, second, cord_model or model, known.cord)
+    prepared = prepare(reference, second, cord_model or model, known.cord, threads)
     prepared = replace(prepared, contrasts=known.contrasts)
     segmentation, findings = _segment(prepared, model, cord_model, preset, known)
     entering("measure")
@@ -250,6 +253,7 @@ def prepare(
     second: Volume | None,
     cord_model: Model,
     cord: BoolArray | FloatArray | None = None,
+    threads: int = 1,
 ) -> Prepared:
     """Bring the second contrast to the reference's grid, aligned by cord and surroundings.
 
@@ -262,6 +266,8 @@ def prepare(
         Finds the cord in both.
     cord : ndarray of bool or float, optional
         The cord on the reference where it is known; the model is then asked for the other only.
+    threads : int
+        For the alignment.
     """
     from bids_app.segmentation.inference import predict_cord
 
@@ -271,9 +277,12 @@ def prepare(
     if cord is None:
         cord = predict_cord(Prepared((reference, None)), cord_model)
     moving_cord = predict_cord(Prepared((None, second)), cord_model)
-    alignment = register(second, reference, cord, moving_cord)
+    alignment = register(second, reference, cord, moving_cord, threads=threads)
     moved = resample_to(second, reference, np.asarray(alignment.matrix), interpolation="linear")
-    return Prepared((reference, moved), alignment)
+    theirs = replace(second, data=moving_cord >= 0.5)
+    theirs = resample_to(theirs, reference, np.asarray(alignment.matrix), "nearest")
+    rough_cord = np.logical_or(cord >= 0.5, theirs.data)
+    return Prepared((reference, moved), alignment, rough_cord=rough_cord)
 
 
 def _warnings(prepared: Prepared) -> tuple[str, ...]:

@@ -89,7 +89,9 @@ class Worker:
         original = read_volume(job.reference.path)
         second = to_canonical(read_volume(job.second.path)) if job.second else None
         known = read_known(job, original)
-        return find_lesions(original, second, self.model, self.preset, self.cord_model, known)
+        return find_lesions(
+            original, second, self.model, self.preset, self.cord_model, known, self.options.n_cpus
+        )
 
     def _report(self, job: Job) -> tuple[str, ...]:
         """Write the session's report where its images are kept; remove an older run's."""

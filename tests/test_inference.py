@@ -17,7 +17,7 @@ from bids_app.lesions.preset import load_preset
 from bids_app.lesions.refine import refine
 from bids_app.pipeline import find_lesions
 from bids_app.records import Prepared, Volume
-from bids_app.segmentation import tiles
+from bids_app.segmentation import inference, tiles
 from bids_app.segmentation.inference import predict
 from bids_app.segmentation.look import cord_box
 from bids_app.segmentation.manifest import BOX, read_manifest
@@ -61,6 +61,37 @@ def test_looking_at_the_cord_only_gives_what_looking_everywhere_gives(
     )
     assert dice(near.cord, everywhere.cord) >= 0.98
     assert near.instances.max() == everywhere.instances.max()
+
+
+def test_a_cord_that_is_known_saves_a_pass_and_changes_nothing(
+    model: Model, imaged: Imaged, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alone = Prepared((Volume(*imaged.first), None))
+    rough = predict(alone, model, quick=True)[0] >= 0.5
+    found = predict(alone, model)
+    calls = []
+    monkeypatch.setattr(
+        inference, "slide", lambda *given: calls.append(given) or tiles.slide(*given)
+    )
+    again = predict(replace(alone, rough_cord=rough), model)
+    assert len(calls) == 1
+    # Where the box of tiles begins may differ by a voxel, as the mask is resampled twice.
+    assert dice(found[0] >= 0.5, again[0] >= 0.5) >= 0.98
+    nothing = predict(replace(alone, rough_cord=np.zeros_like(rough)), model)
+    np.testing.assert_array_equal(nothing, predict(alone, model, whole=True))
+
+
+def test_tiles_far_from_the_cord_are_left_out(model: Model) -> None:
+    data = torch.randn(2, 160, 64, 64)
+    cord = np.zeros((160, 64, 64), bool)
+    cord[:10, 30:34, 30:34] = True
+    box = (slice(0, 160), slice(0, 64), slice(0, 64))
+    with torch.inference_mode():
+        everywhere = tiles.slide(data, model, box, 0.5, False)
+        near = tiles.slide(data, model, box, 0.5, False, cord)
+    skipped = torch.isnan(near[0, :, 0, 0])
+    assert not skipped[:64].any() and skipped[-32:].all()
+    torch.testing.assert_close(near[:, :32], everywhere[:, :32])
 
 
 class _Crowded(torch.nn.Module):

@@ -237,6 +237,16 @@ def test_a_known_displacement_is_found(seed, reference, moving, contrast, most_m
     np.testing.assert_allclose(turn @ turn.T, np.eye(3), atol=1e-9)
 
 
+def test_the_number_of_threads_changes_nothing():
+    pair = phantoms.make_pair(*PAIRS[0][:4])
+    cords = (pair.reference_cord.data, pair.moving_cord.data)
+    alone, together = (
+        register(pair.moving, pair.reference, *cords, threads=threads) for threads in (1, 3)
+    )
+    np.testing.assert_array_equal(alone.matrix, together.matrix)
+    assert alone.score_registered == together.score_registered
+
+
 def test_noisy_cords_on_both_reach_beyond_the_search_by_intensity():
     pair = phantoms.make_pair(105, "isotropic", "isotropic", "T1w", displacement_mm=3.0)
     far = np.eye(4)

@@ -138,7 +138,8 @@ def _convert(case: CasePlan, settings: Settings) -> Converted:
     prepared = Prepared((reference, None))
     if second is not None:
         known = None if cord is None else cord != 0
-        prepared = prepare(reference, second, _model(settings.threads), known)
+        model = _model(settings.threads)
+        prepared = prepare(reference, second, model, known, settings.threads)
     inside = cord != 0 if cord is not None else _find_cord(prepared, settings)
     row = {
         "orientation": "".join(aff2axcodes(stored.affine)),

@@ -8,7 +8,8 @@ out is judged at points that the search never saw and on which both alignments c
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -54,6 +55,7 @@ def register(
     mask: NDArray[Any] | None = None,
     moving_cord: NDArray[Any] | None = None,
     seed: int = 0,
+    threads: int = 1,
 ) -> Alignment:
     """Align a second contrast to the reference, rigidly and around the cord.
 
@@ -68,6 +70,8 @@ def register(
         The cord on the moving image, likewise. With both, the search starts from the cords.
     seed : int
         Chooses the points of comparison. The same inputs and seed give the same matrix.
+    threads : int
+        Starts that are followed at the same time; the result does not depend on it.
 
     Returns
     -------
@@ -92,24 +96,32 @@ def register(
     scene = build_scene(fixed, other, fixed_cord, other_cord, seed)
     if scene is None:
         return Alignment(np.eye(4), False, float("nan"), float("nan"), METRIC)
-    pose = _search(scene)
+    with ThreadPoolExecutor(threads) as pool:
+        pose = _search(scene, pool.map)
     before, after = _judge(scene, pose)
     accepted = after > before + _LEAST_GAIN and not _parts_the_cords(scene, pose)
     matrix = pose_matrix(pose, scene.centre_mm) if accepted else np.eye(4)
     return Alignment(np.linalg.inv(matrix) if swapped else matrix, accepted, before, after, METRIC)
 
 
-def _search(scene: Scene) -> FloatArray:
+def _search(scene: Scene, map_over: Callable[..., Iterable[Any]]) -> FloatArray:
     """Go from many starts at the coarse level to one pose at the fine level.
 
     Several survive each level: which vertebra is which shows only in the detail.
     """
-    coarse, middle, fine = (
-        scene.similarity(level.fwhm_mm, level.points) for level in (_COARSE, _MIDDLE, _FINE)
-    )
-    found = [_climb(coarse, start, _COARSE) for start in _starts(scene, coarse)]
-    found = [_climb(middle, pose, _MIDDLE) for _, pose in _distinct(found)[:6]]
-    found = [_climb(fine, pose, _FINE) for _, pose in _distinct(found)[:3]]
+
+    def climb(level: _Level, starts: Sequence[FloatArray]) -> list[tuple[float, FloatArray]]:
+        similarity = similarities[level]
+        return list(map_over(lambda start: _climb(similarity, start, level), starts))
+
+    def build(level: _Level) -> Similarity:
+        return scene.similarity(level.fwhm_mm, level.points)
+
+    levels = (_COARSE, _MIDDLE, _FINE)
+    similarities = dict(zip(levels, map_over(build, levels), strict=True))
+    found = climb(_COARSE, _starts(scene, similarities[_COARSE]))
+    found = climb(_MIDDLE, [pose for _, pose in _distinct(found)[:6]])
+    found = climb(_FINE, [pose for _, pose in _distinct(found)[:3]])
     return max(found, key=lambda scored: scored[0] - _PRIOR_PER_MM2 * (scored[1] ** 2).sum())[1]
 
 

@@ -78,11 +78,14 @@ class Prepared:
         Of the second contrast.
     contrasts : tuple of str or None
         What each channel is (``Scan.contrast``); empty where nobody knows.
+    rough_cord : ndarray of bool, optional
+        About where the cord is, on the channels' grid, when that is known before segmenting.
     """
 
     channels: tuple[Volume | None, ...]
     alignment: Alignment | None = None
     contrasts: tuple[str | None, ...] = ()
+    rough_cord: BoolArray | None = None
 
     def __post_init__(self) -> None:
         present = [channel for channel in self.channels if channel is not None]

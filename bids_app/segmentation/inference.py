@@ -1,9 +1,10 @@
 """Run a network over a session: nnU-Net's preprocessing, sliding window and export.
 
 nnU-Net's own functions prepare the data, weigh the tiles and bring the logits back; what is
-ours is where to look. A pass without overlap finds the cord; the full overlap then covers the
-cord's box only, because lesions lie in the cord. A pass that finds no cord is not believed:
-the whole image is done with full overlap, and so it is for models that know no cord.
+ours is where to look. Where aligning the contrasts has not found the cord already, a pass without
+overlap does; the full overlap then covers only tiles near the cord, because lesions lie in it. A
+pass that finds no cord is not believed: the whole image is done with full overlap, and so it is
+for models that know no cord.
 """
 
 from __future__ import annotations
@@ -13,10 +14,6 @@ from dataclasses import replace
 import numpy as np
 import torch
 from acvl_utils.cropping_and_padding.padding import pad_nd_image
-from nnunetv2.inference.export_prediction import (
-    convert_predicted_logits_to_segmentation_with_correct_shape,
-)
-from nnunetv2.preprocessing.preprocessors.default_preprocessor import DefaultPreprocessor
 from torch import Tensor
 
 from bids_app.errors import MissingResource
@@ -30,6 +27,12 @@ from bids_app.records import (
 )
 from bids_app.segmentation.inputs import arrange, crop, cut_round, one_by_one
 from bids_app.segmentation.look import cord_box
+from bids_app.segmentation.network_grid import (
+    NetworkGrid,
+    from_network,
+    mask_to_network,
+    to_network,
+)
 from bids_app.segmentation.orientation import orient, orient_back
 from bids_app.segmentation.tiles import Box, slide
 from bids_app.segmentation.weights import Model
@@ -188,58 +191,70 @@ def predict(
     """
     late = model.manifest.fusion == "late"
     channels = (prepared.reference,) if late else arrange(prepared, model.manifest.channels)
-    grid = next(channel for channel in channels if channel is not None)
+    image = next(channel for channel in channels if channel is not None)
     letters = model.manifest.orientation
     turned = tuple(None if channel is None else orient(channel, letters) for channel in channels)
-    data, properties = _preprocess(turned, model)
+    data, grid = to_network(turned, model)
+    cord = None if quick or whole else _known_cord(prepared, model, grid)
     with torch.inference_mode():
-        padded, reverse = pad_nd_image(
-            data, model.configuration.patch_size, "constant", {"value": 0}, True, None
-        )
-        logits = _predict_logits(padded, model, quick, whole, mirror)
+        padded, reverse = _pad(data, model)
+        if cord is not None:
+            cord = _pad(torch.from_numpy(cord), model)[0].numpy()
+        logits = _predict_logits(padded, model, cord, quick, whole, mirror)
         logits = logits[(slice(None), *reverse[1:])]
-        # In half precision as nnU-Net hands them over: some of its resampling rounds to it again.
-        _, probability = convert_predicted_logits_to_segmentation_with_correct_shape(
-            logits, model.plans, model.configuration, model.labels, properties,
-            return_probabilities=True, num_threads_torch=torch.get_num_threads(),
-        )  # fmt: skip
-    back = [orient_back(output.T, letters, grid) for output in probability]
+        only = model.manifest.outputs.get("cord") if quick else None
+        probability = from_network(logits, model, grid, only).numpy()
+    back = [orient_back(output.T, letters, image) for output in probability]
     return np.ascontiguousarray(np.stack(back), dtype=np.float32)
 
 
-def _preprocess(
-    channels: tuple[Volume | None, ...], model: Model
-) -> tuple[Tensor, dict[str, object]]:
-    """Stack the channels as nnU-Net reads them, (c, z, y, x), and preprocess them.
+def _known_cord(prepared: Prepared, model: Model, grid: NetworkGrid) -> BoolArray | None:
+    """Bring the rough cord, where there is one, to the network's grid."""
+    if prepared.rough_cord is None:
+        return None
+    volume = Volume(prepared.rough_cord, prepared.reference.affine)
+    return mask_to_network(orient(volume, model.manifest.orientation).data.T, model, grid)
 
-    The order in memory is that of files read by nnU-Net: sums over another order round
-    differently, and half precision makes that visible.
-    """
-    grid = next(channel for channel in channels if channel is not None)
-    stack = np.zeros((len(channels), *grid.data.shape[::-1]), np.float32)
-    for place, channel in zip(stack, channels, strict=True):
-        if channel is not None:
-            place[:] = channel.data.T
-    properties: dict[str, object] = {"spacing": list(grid.spacing_mm[::-1])}
-    data, _, properties = DefaultPreprocessor(verbose=False).run_case_npy(
-        stack, None, properties, model.plans, model.configuration, model.dataset
+
+def _pad(data: Tensor, model: Model) -> tuple[Tensor, tuple[slice, ...]]:
+    """Make an array at least a patch wide; gives the place of the original in it too."""
+    padded, reverse = pad_nd_image(
+        data, model.configuration.patch_size, "constant", {"value": 0}, True, None
     )
-    return torch.from_numpy(np.ascontiguousarray(data, np.float32)), properties
+    return padded, reverse
 
 
-def _predict_logits(data: Tensor, model: Model, quick: bool, whole: bool, mirror: bool) -> Tensor:
+def _predict_logits(
+    data: Tensor, model: Model, cord: BoolArray | None, quick: bool, whole: bool, mirror: bool
+) -> Tensor:
     """Decide where the network runs."""
     everywhere: Box = (slice(0, data.shape[1]), slice(0, data.shape[2]), slice(0, data.shape[3]))
     if whole or ("cord" not in model.manifest.outputs and not quick):
         return slide(data, model, everywhere, 0.5, mirror)
-    coarse = slide(data, model, everywhere, 1.0, False)
-    if quick:
-        return coarse
-    box = cord_box(_coarse_cord(coarse, model), tuple(model.configuration.patch_size))
+    if cord is None:
+        # One fold says well enough where to look.
+        one = replace(model, networks=model.networks[:1])
+        logits = slide(data, one, everywhere, 1.0, False)
+        if quick:
+            return logits
+        cord = _coarse_cord(logits, model)
+    else:
+        logits = _nothing(model, tuple(data.shape[1:]))
+    box = cord_box(cord, tuple(model.configuration.patch_size))
     if box is None:
         return slide(data, model, everywhere, 0.5, mirror)
-    logits = coarse
-    logits[(slice(None), *box)] = slide(data, model, box, 0.5, mirror)
+    close = slide(data, model, box, 0.5, mirror, cord[box])
+    logits[(slice(None), *box)] = torch.where(
+        torch.isnan(close), logits[(slice(None), *box)], close
+    )
+    return logits
+
+
+def _nothing(model: Model, shape: tuple[int, ...]) -> Tensor:
+    """Give the logits of background, half precision."""
+    logits = torch.full((model.labels.num_segmentation_heads, *shape), -20, dtype=torch.half)
+    if not model.labels.has_regions:
+        logits[0] = 20
     return logits
 
 

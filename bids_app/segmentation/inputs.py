@@ -171,4 +171,5 @@ def crop(prepared: Prepared, box: Box) -> Prepared:
             None if channel is None else Volume(channel.data[box], channel.affine @ shift)
             for channel in prepared.channels
         ),
+        rough_cord=None if prepared.rough_cord is None else prepared.rough_cord[box],
     )

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import combinations, product
 
+import numpy as np
 import torch
 from nnunetv2.inference.sliding_window_prediction import (
     compute_gaussian,
@@ -16,6 +17,7 @@ from nnunetv2.inference.sliding_window_prediction import (
 from torch import Tensor, nn
 
 from bids_app.networks import has_fast_bf16
+from bids_app.records import BoolArray
 from bids_app.segmentation.weights import Model, memory_format
 
 log = logging.getLogger("bids_app")
@@ -23,8 +25,18 @@ log = logging.getLogger("bids_app")
 Box = tuple[slice, slice, slice]
 Tile = tuple[slice | int, ...]
 
+# A tile further than this from the cord, in voxels, is not computed.
+_MARGIN = 12
 
-def slide(data: Tensor, model: Model, box: Box, step: float, mirror: bool) -> Tensor:
+
+def slide(
+    data: Tensor,
+    model: Model,
+    box: Box,
+    step: float,
+    mirror: bool,
+    cord: BoolArray | None = None,
+) -> Tensor:
     """Slide every fold's network over a box and average them.
 
     nnU-Net adds up in half precision; doing the same keeps the two equal. An accelerator that runs
@@ -40,11 +52,13 @@ def slide(data: Tensor, model: Model, box: Box, step: float, mirror: bool) -> Te
     step : float
         Distance of neighbouring tiles as a share of the patch.
     mirror : bool
+    cord : ndarray of bool, of the box's shape, optional
+        Tiles far from it are left out.
 
     Returns
     -------
     Tensor of shape (outputs, z, y, x), half precision, on the CPU
-        The logits.
+        The logits; not a number where no tile was computed.
     """
     region = data[(slice(None), *box)]
     axes = model.manifest.mirror_axes if mirror else ()
@@ -52,7 +66,7 @@ def slide(data: Tensor, model: Model, box: Box, step: float, mirror: bool) -> Te
     for place, (runs_on, kept_on) in enumerate(ways):
         try:
             there = model if runs_on == model.device else _moved(model, runs_on)
-            return _slide_folds(region.to(kept_on), there, step, axes)
+            return _slide_folds(region.to(kept_on), there, step, axes, cord)
         except torch.OutOfMemoryError:
             if place + 1 == len(ways):
                 raise
@@ -98,11 +112,13 @@ def _twin(network: nn.Module, device: torch.device) -> nn.Module:
     return copy.deepcopy(network, known)
 
 
-def _slide_folds(region: Tensor, model: Model, step: float, axes: Sequence[int]) -> Tensor:
+def _slide_folds(
+    region: Tensor, model: Model, step: float, axes: Sequence[int], cord: BoolArray | None
+) -> Tensor:
     """Average the folds; gives half precision on the CPU."""
     total: Tensor | None = None
     for network in model.networks:
-        fold = _slide_fold(region, network, model, step, axes).cpu()
+        fold = _slide_fold(region, network, model, step, axes, cord).cpu()
         total = fold if total is None else total + fold
     if total is None:
         raise ValueError("a model needs at least one network")
@@ -110,7 +126,12 @@ def _slide_folds(region: Tensor, model: Model, step: float, axes: Sequence[int])
 
 
 def _slide_fold(
-    region: Tensor, network: nn.Module, model: Model, step: float, axes: Sequence[int]
+    region: Tensor,
+    network: nn.Module,
+    model: Model,
+    step: float,
+    axes: Sequence[int],
+    cord: BoolArray | None,
 ) -> Tensor:
     """Weigh the tiles of one network with a Gaussian and add them up, where the image lies."""
     patch = tuple(model.configuration.patch_size)
@@ -120,6 +141,8 @@ def _slide_fold(
     summed = torch.zeros((heads, *shape), dtype=torch.half, device=kept_on)
     weight = torch.zeros(shape, dtype=torch.half, device=kept_on)
     for tile in tiles(shape, patch, step):
+        if cord is not None and not _is_near(tile, cord):
+            continue
         where = (slice(None), *tile)
         tile_there = region[where][None].to(model.device)
         logits = _run(network, tile_there, axes, model)[0].to(kept_on)
@@ -127,6 +150,23 @@ def _slide_fold(
         summed[where] += logits
         weight[tile] += gaussian
     return torch.div(summed, weight, out=summed)
+
+
+def _is_near(tile: Tile, cord: BoolArray) -> bool:
+    """Tell whether a tile is within the margin of the cord.
+
+    Examples
+    --------
+    >>> cord = np.zeros((40, 4, 4), bool)
+    >>> cord[30] = True
+    >>> [_is_near((slice(0, stop), slice(0, 4), slice(0, 4)), cord) for stop in (18, 19)]
+    [False, True]
+    >>> _is_near((39, slice(0, 4), slice(0, 4)), cord)
+    True
+    """
+    ends = [(part, part + 1) if isinstance(part, int) else (part.start, part.stop) for part in tile]
+    grown = tuple(slice(max(0, low - _MARGIN), high + _MARGIN) for low, high in ends)
+    return bool(np.any(cord[grown]))
 
 
 def tiles(shape: Sequence[int], patch: tuple[int, ...], step: float) -> Iterator[Tile]:

@@ -25,7 +25,7 @@ from rich.table import Table
 from scipy.spatial.transform import Rotation
 
 from bids_app.commands.demo import write_demo
-from bids_app.dataset.atomic import write_json
+from bids_app.files import write_json
 from bids_app.imaging.volumes import write_volume
 from bids_app.training.acquisition import Protocol, apply_axes, degrade, slice_matrix
 from bids_app.training.anatomy import draw_spine

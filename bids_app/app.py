@@ -16,12 +16,12 @@ from pathlib import Path
 from rich.console import Console
 
 from bids_app import __version__, pipeline
-from bids_app.dataset.atomic import write_json
 from bids_app.errors import NoUsableData
 from bids_app.execution.batch import slurm_number
 from bids_app.execution.local import StoppedBySignal, describe, run_jobs, stop_on_signals
 from bids_app.execution.notes import Notes
 from bids_app.execution.plan_table import plan_table
+from bids_app.files import write_json
 from bids_app.follow_up import compare_sessions
 from bids_app.group_level import set_up, summarise, tabulate_cohort
 from bids_app.options import Options

@@ -18,7 +18,6 @@ from typing import Any
 import numpy as np
 
 from bids_app import __version__
-from bids_app.dataset.atomic import plain, write_json, write_tsv
 from bids_app.dataset.derivatives import bids_uri
 from bids_app.dataset.entities import build_name
 from bids_app.dataset.finished import Finished, finished_sessions, unfinished_sessions
@@ -26,6 +25,7 @@ from bids_app.dataset.hashes import file_sha256
 from bids_app.dataset.seals import signed
 from bids_app.documents import parse_json
 from bids_app.execution.local import guarded
+from bids_app.files import plain, write_json, write_tsv
 from bids_app.imaging.grids import to_canonical
 from bids_app.imaging.itk import write_transform
 from bids_app.imaging.registration import register

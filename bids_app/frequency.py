@@ -14,10 +14,10 @@ from bids_app.cohort.atlas import (
     frequency_maps,
     map_labels,
 )
-from bids_app.dataset.atomic import write_json
 from bids_app.dataset.derivatives import sidecar_path
 from bids_app.dataset.templates import RESOLUTION
 from bids_app.errors import UnreadableImage
+from bids_app.files import write_json
 from bids_app.imaging.volumes import read_label_map, write_volume
 from bids_app.records import BoolArray, FloatArray, Volume
 from bids_app.template_space import describe_space

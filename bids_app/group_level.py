@@ -10,7 +10,6 @@ from dataclasses import replace
 from bids_app.cohort.aggregate import CohortTables, aggregate
 from bids_app.cohort.read import find_sessions
 from bids_app.cohort.tables import participant_column
-from bids_app.dataset.atomic import write_json, write_tsv
 from bids_app.dataset.decisions import read_decisions
 from bids_app.dataset.derivatives import shared_dictionary
 from bids_app.dataset.folders import list_sessions
@@ -19,6 +18,7 @@ from bids_app.dataset.rootfiles import write_root_files
 from bids_app.dataset.templates import PAM50
 from bids_app.dataset.times import read_years
 from bids_app.errors import UsageError
+from bids_app.files import write_json, write_tsv
 from bids_app.frequency import write_frequency_maps
 from bids_app.group_report import write_group_report
 from bids_app.lesions.columns import lesion_dictionary

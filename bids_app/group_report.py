@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from bids_app.cohort.atlas import FrequencyMap
-from bids_app.dataset.atomic import write_text
 from bids_app.dataset.templates import PAM50, find_template, templates_home
 from bids_app.errors import MissingResource, UnreadableImage
+from bids_app.files import write_text
 from bids_app.imaging.grids import to_canonical
 from bids_app.imaging.volumes import read_label_map
 from bids_app.lesions.discs import find_discs

@@ -176,10 +176,9 @@ def find_lesions(
     cord_model : Model, optional
         Finds the cord where `model` does not.
     known : Known
-        A cord mask that takes the place of the network's; disc labels for vertebral levels;
-        what the contrasts are.
+        A cord mask in place of the network's; disc labels for levels; what the contrasts are.
     threads : int
-        For the alignment; the network has its own setting.
+        For the alignment.
 
     Returns
     -------
@@ -196,10 +195,9 @@ def find_lesions(
     segmentation, findings = _segment(prepared, model, cord_model, preset, known)
     entering("measure")
     lesions, cord = measure(findings, segmentation.lesion, reference.affine)
-    warnings = _warnings(prepared)
-    quality = judge_quality(prepared, segmentation, findings, second)
     result = SessionResult(
-        original, prepared, segmentation, findings, lesions, cord, warnings, quality=quality
+        *(original, prepared, segmentation, findings, lesions, cord, _warnings(prepared)),
+        quality=judge_quality(prepared, segmentation, findings, second),
     )
     result = judge(result, preset, model.manifest.calibration)
     return add_levels(result, known.discs)

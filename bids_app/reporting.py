@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 
 from bids_app.cohort.read import find_sessions
-from bids_app.dataset.atomic import write_text
 from bids_app.documents import parse_json
 from bids_app.errors import NoUsableData, UnreadableImage
+from bids_app.files import write_text
 from bids_app.imaging.grids import to_canonical
 from bids_app.imaging.volumes import read_label_map, read_volume
 from bids_app.options import Options

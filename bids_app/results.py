@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from bids_app import __version__
-from bids_app.dataset.atomic import write_json, write_tsv
 from bids_app.dataset.derivatives import bids_uri, seal, sidecar_path, unseal
+from bids_app.files import write_json, write_tsv
 from bids_app.imaging.grids import box_around, crop, from_canonical
 from bids_app.imaging.itk import write_transform
 from bids_app.imaging.volumes import write_volume

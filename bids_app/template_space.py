@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from bids_app.dataset.atomic import write_json, write_tsv
 from bids_app.dataset.derivatives import sidecar_path
 from bids_app.dataset.templates import RESOLUTION, TemplateFiles
 from bids_app.errors import MissingResource, UnreadableImage
+from bids_app.files import write_json, write_tsv
 from bids_app.imaging.grids import box_around, crop
 from bids_app.imaging.volumes import read_label_map, read_volume, write_volume
 from bids_app.lesions.atlas import (

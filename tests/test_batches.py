@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from bids_app.dataset.atomic import write_json
 from bids_app.execution.batch import Batch, BatchFailed, pack
 from bids_app.execution.fates import Fate, all_fates, fates, to_retry
 from bids_app.execution.notes import Note, Notes, newest
 from bids_app.execution.queue import Queue, died_of_memory
 from bids_app.execution.slurm import Resources
 from bids_app.execution.submission import Submission, Task, read_submissions
+from bids_app.files import write_json
 from bids_app.records import Job, Outcome, Scan, Session
 
 KILLED = "slurmstepd: error: Exceeded job memory limit\nsrun: error: node: task 0: Killed\n"

@@ -15,9 +15,8 @@ PACKAGE = ROOT / "bids_app"
 FOLDERS = {p.name for p in PACKAGE.iterdir() if p.is_dir() and (p / "__init__.py").exists()}
 # The nouns are below the stages; the console's commands know them, as the files at the top do.
 STAGES = FOLDERS - {"commands", "records"}
-# What any stage may use: nouns, JSON, errors, options, networks. Everything else at the top knows
-# the stages.
-GROUND = {"records", "documents", "errors", "options", "networks", "__version__"}
+# What any stage may use; everything else at the top knows the stages.
+GROUND = {"records", "files", "documents", "errors", "options", "networks", "__version__"}
 # Libraries with one door each.
 DOORS = {
     "bids": {"dataset.discover"},

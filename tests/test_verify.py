@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from support import ROOT
 
-from bids_app.dataset.atomic import write_json, write_tsv
 from bids_app.dataset.hashes import file_sha256
 from bids_app.dataset.seals import check_tree, is_signed, signed
+from bids_app.files import write_json, write_tsv
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 
-from bids_app.dataset.atomic import write_json
+from bids_app.files import write_json
 from bids_app.training.anatomy import draw_lesion, draw_spine
 from bids_app.training.session import ISOTROPIC, Recipe, image_session
 

@@ -14,10 +14,10 @@ from pathlib import Path
 import numpy as np
 
 from bids_app.arguments import DEFAULT_CONTRASTS
-from bids_app.dataset.atomic import write_text
 from bids_app.dataset.challenge import WANTED, Case, find_case
 from bids_app.errors import MissingResource, NoUsableData, UsageError
 from bids_app.execution.local import StoppedBySignal, stop_on_signals
+from bids_app.files import write_text
 from bids_app.imaging.grids import from_canonical
 from bids_app.imaging.volumes import write_volume
 from bids_app.options import Options, checked_cpus

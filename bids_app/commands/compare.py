@@ -21,9 +21,9 @@ from bids_app.commands.compare_scores import (
     split_by,
 )
 from bids_app.commands.compare_text import MATRIX, TESTS, notes, terminal_table, title, verdicts
-from bids_app.dataset.atomic import plain, write_json, write_text, write_tsv
 from bids_app.errors import NoUsableData, UsageError
 from bids_app.evaluation.compare import direction
+from bids_app.files import plain, write_json, write_text, write_tsv
 
 
 def compare(options: CompareOptions) -> int:

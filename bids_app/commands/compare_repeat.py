@@ -24,9 +24,9 @@ from bids_app.commands.compare_repeat_text import (
 from bids_app.commands.compare_repeat_values import Estimated, estimates, repeat_tests
 from bids_app.commands.compare_scores import is_evaluation, read_scores
 from bids_app.commands.evaluate_pair import Settings, read_lesions
-from bids_app.dataset.atomic import plain, write_json, write_text, write_tsv
 from bids_app.dataset.labels import choose_labels, find_lesion_labels
 from bids_app.errors import NoUsableData, UnreadableImage, UsageError
+from bids_app.files import plain, write_json, write_text, write_tsv
 from bids_app.records import FloatArray
 
 MEASURES = ("lesion_volume_mm3", "lesion_count")

@@ -16,12 +16,12 @@ from bids_app import __version__
 from bids_app.commands.compare_arguments import COLUMNS, CompareOptions, Source
 from bids_app.commands.evaluate import score_folders
 from bids_app.commands.evaluate_arguments import GROUPS, EvaluateOptions
-from bids_app.dataset.atomic import write_json
 from bids_app.dataset.labels import find_lesion_labels
 from bids_app.dataset.tsv import read_tsv
 from bids_app.documents import parse_json
 from bids_app.errors import NoUsableData, UsageError
 from bids_app.evaluation.metrics import Scored
+from bids_app.files import write_json
 
 _KEY = "inputs.json"
 _TEXTS = {"scan", "status", "error", "reference", "prediction", "probability_source"}

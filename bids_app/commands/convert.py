@@ -54,9 +54,9 @@ from bids_app.conversion.splits import (
     cross_validation,
 )
 from bids_app.conversion.text import readme
-from bids_app.dataset.atomic import write_json, write_text, write_tsv
 from bids_app.documents import parse_json
 from bids_app.errors import NoUsableData, UnitError, UsageError
+from bids_app.files import write_json, write_text, write_tsv
 
 _NOTE = "conversion.json"
 _FEWEST_TRAINING = 2

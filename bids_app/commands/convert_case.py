@@ -22,10 +22,10 @@ from numpy.typing import NDArray
 from bids_app import __version__
 from bids_app.commands.convert_plan import CasePlan
 from bids_app.conversion.merge import count_lesions, merge_labels
-from bids_app.dataset.atomic import write_json
 from bids_app.dataset.hashes import file_sha256
 from bids_app.documents import parse_json
 from bids_app.errors import CordLesionError, MissingResource, UnusableMask
+from bids_app.files import write_json
 from bids_app.imaging.grids import same_places, to_canonical
 from bids_app.imaging.volumes import read_label_map, read_volume, write_volume
 from bids_app.lesions.preset import load_preset

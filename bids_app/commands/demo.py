@@ -15,8 +15,8 @@ from scipy.spatial.transform import Rotation
 
 from bids_app import __version__
 from bids_app.commands.demo_course import RECIPE, SESSIONS, follow_known
-from bids_app.dataset.atomic import write_json, write_text, write_tsv
 from bids_app.errors import UsageError
+from bids_app.files import write_json, write_text, write_tsv
 from bids_app.imaging.volumes import write_volume
 from bids_app.records import FloatArray
 from bids_app.training.anatomy import draw_lesion, draw_spine

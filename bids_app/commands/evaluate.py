@@ -17,7 +17,6 @@ from bids_app import __version__
 from bids_app.commands.evaluate_arguments import EvaluateOptions
 from bids_app.commands.evaluate_pair import Scanned, Settings, score_pair
 from bids_app.commands.evaluate_text import markdown, notes, terminal_table
-from bids_app.dataset.atomic import write_json, write_text, write_tsv
 from bids_app.dataset.labels import choose_labels, find_lesion_labels
 from bids_app.dataset.pairs import Pair, Pairing, pair_labels
 from bids_app.dataset.participants import read_participants, read_table
@@ -25,6 +24,7 @@ from bids_app.errors import NoUsableData, UnitError, UsageError
 from bids_app.evaluation.columns import lesion_dictionary, scan_dictionary
 from bids_app.evaluation.froc import froc_curve
 from bids_app.evaluation.summary import Case, found_by_size, predicted, size_class, summarise
+from bids_app.files import write_json, write_text, write_tsv
 
 _AT_ONCE = 4
 # Up to so many pairs are scored before a second process would have started.

@@ -14,9 +14,9 @@ from rich.console import Console
 
 from bids_app.commands.tune import PRESET_FILE, Tuning, describe_tuning, tune, write_tuning
 from bids_app.commands.tune_cases import cases_of_run, find_table
-from bids_app.dataset.atomic import plain
 from bids_app.errors import UsageError
 from bids_app.evaluation.search import Metric
+from bids_app.files import plain
 from bids_app.lesions.preset import load_preset
 from bids_app.segmentation.describe import Choices
 from bids_app.segmentation.install import install

@@ -8,10 +8,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bids_app.dataset.atomic import write_json
 from bids_app.dataset.templates import templates_home
 from bids_app.errors import CordLesionError
 from bids_app.execution.notes import Notes
+from bids_app.files import write_json
 from bids_app.options import Options
 from bids_app.places import absolute
 from bids_app.records import Job

@@ -14,13 +14,13 @@ from bids_app.commands.submit_request import Request
 from bids_app.commands.submit_selection import Selection, memory_text
 from bids_app.commands.submit_status import submissions_folder
 from bids_app.commands.submit_work import GroupWork, Retry, SessionsWork
-from bids_app.dataset.atomic import write_json
 from bids_app.dataset.derivatives import sidecar_path
 from bids_app.errors import CordLesionError
 from bids_app.execution.batch import Batch, Work
 from bids_app.execution.local import describe
 from bids_app.execution.slurm import cancel, submit_arrays
 from bids_app.execution.submission import Submission, Task
+from bids_app.files import write_json
 from bids_app.group_level import set_up
 from bids_app.options import Options
 from bids_app.records import Outcome

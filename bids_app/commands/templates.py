@@ -17,7 +17,6 @@ from rich.console import Console
 from rich.table import Table
 
 from bids_app import __version__
-from bids_app.dataset.atomic import write_json
 from bids_app.dataset.templates import (
     DESCRIPTION,
     PAM50,
@@ -33,6 +32,7 @@ from bids_app.dataset.templates import (
     templates_home,
 )
 from bids_app.errors import MissingResource, UnreadableImage, UsageError
+from bids_app.files import write_json
 from bids_app.imaging.volumes import read_label_map, read_volume, write_volume
 from bids_app.records import Volume
 from bids_app.segmentation.archive import unpack

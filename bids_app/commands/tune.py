@@ -16,11 +16,11 @@ from rich.progress import track
 from scipy import ndimage
 
 from bids_app.commands.tune_cases import TuneCase
-from bids_app.dataset.atomic import write_json, write_tsv
 from bids_app.errors import NoUsableData, UnitError, UsageError
 from bids_app.evaluation.matching import match_instances
 from bids_app.evaluation.metrics import find_hits
 from bids_app.evaluation.search import LIMITS, Candidates, Found, Grid, Metric, Point, search
+from bids_app.files import write_json, write_tsv
 from bids_app.imaging.volumes import read_label_map, read_volume
 from bids_app.lesions.preset import Preset
 from bids_app.lesions.refine import refine

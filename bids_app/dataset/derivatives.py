@@ -8,11 +8,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from bids_app.dataset.atomic import plain, write_json
 from bids_app.dataset.entities import build_name
 from bids_app.dataset.hashes import file_sha256
 from bids_app.dataset.seals import signed
 from bids_app.documents import parse_json
+from bids_app.files import plain, write_json
 from bids_app.records import Job, Scan, Session
 
 IMAGE = ".nii.gz"

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from bids_app import __version__
-from bids_app.dataset.atomic import write_json, write_text
 from bids_app.documents import parse_json
+from bids_app.files import write_json, write_text
 from bids_app.options import DECISIONS_NAME
 
 BIDS_VERSION = "1.10.0"

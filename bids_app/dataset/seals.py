@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from bids_app.dataset.atomic import plain
 from bids_app.dataset.hashes import file_sha256
 from bids_app.documents import parse_json
 from bids_app.errors import UnreadableImage
+from bids_app.files import plain
 
 _HASH = "SealHash"
 _RESULTS = ("*.nii.gz", "*.tsv", "*_xfm.txt")

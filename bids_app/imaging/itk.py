@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from bids_app.errors import UnreadableImage
-from bids_app.imaging.volumes import write_atomically
+from bids_app.files import write_bytes
 from bids_app.records import FloatArray, Volume
 
 _FLIP = np.diag([-1.0, -1.0, 1.0, 1.0])
@@ -98,7 +98,7 @@ def transform_text(matrix: FloatArray) -> str:
 
 def write_transform(path: Path, matrix: FloatArray) -> None:
     """Write an ITK ``.txt`` transform atomically; see :func:`transform_text`."""
-    write_atomically(path, transform_text(matrix).encode())
+    write_bytes(path, transform_text(matrix).encode())
 
 
 def read_transform(path: Path) -> FloatArray:

@@ -9,11 +9,8 @@ computes), and writing is atomic and reproducible to the byte.
 
 from __future__ import annotations
 
-import contextlib
 import gzip
 import io
-import os
-import secrets
 import zlib
 from pathlib import Path
 from typing import Any
@@ -23,6 +20,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from bids_app.errors import UnreadableImage
+from bids_app.files import write_bytes
 from bids_app.imaging._checks import (
     HEADER_BYTES,
     Layout,
@@ -142,27 +140,7 @@ def write_volume(path: Path, data: FloatArray | IntArray | NDArray[Any], affine:
     encoded = _encode(data, np.asarray(affine, dtype=np.float64))
     if path.name.endswith(".gz"):
         encoded = _gzip(encoded)
-    write_atomically(path, encoded)
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write bytes under a hidden name beside `path`, then rename: readers never see a half.
-
-    Permissions follow the umask, as for any new file. Missing folders are made.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{secrets.token_hex(6)}.part")
-    try:
-        with partial.open("xb") as stream:
-            stream.write(content)
-            stream.flush()
-            # Without this a power cut may leave the new name on an empty file.
-            os.fsync(stream.fileno())
-        partial.replace(path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            partial.unlink()
-        raise
+    write_bytes(path, encoded)
 
 
 def _decode(path: Path) -> tuple[Any, FloatArray]:

@@ -1,10 +1,10 @@
 """Run a network over a session: nnU-Net's preprocessing, sliding window and export.
 
 nnU-Net's own functions prepare the data, weigh the tiles and bring the logits back; what is
-ours is where to look. Where aligning the contrasts has not found the cord already, a pass without
-overlap does; the full overlap then covers only tiles near the cord, because lesions lie in it. A
-pass that finds no cord is not believed: the whole image is done with full overlap, and so it is
-for models that know no cord.
+ours is where to look. Where neither aligning the contrasts nor another model has found the cord
+already, a pass without overlap does; the full overlap then covers only tiles near the cord, because
+lesions lie in it. A pass that finds no cord is not believed: the whole image is done with full
+overlap.
 """
 
 from __future__ import annotations
@@ -103,6 +103,7 @@ def segment(
                 f"Model '{manifest.name}' needs a second model that finds the cord, such as 'box'."
             )
         outside = _structure(predict(prepared, cord_model), cord_model, "cord")
+        prepared = replace(prepared, rough_cord=outside >= 0.5)
     if combination is not None and combination.rule == "vote":
         return _vote(prepared, model, outside, combination.fold_threshold)
     cord, lesion = _read(prepared, model, outside)
@@ -229,7 +230,8 @@ def _predict_logits(
 ) -> Tensor:
     """Decide where the network runs."""
     everywhere: Box = (slice(0, data.shape[1]), slice(0, data.shape[2]), slice(0, data.shape[3]))
-    if whole or ("cord" not in model.manifest.outputs and not quick):
+    unguided = cord is None and not quick and "cord" not in model.manifest.outputs
+    if whole or unguided:
         return slide(data, model, everywhere, 0.5, mirror)
     if cord is None:
         # One fold says well enough where to look.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import logging
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import combinations, product
@@ -140,15 +141,16 @@ def _slide_fold(
     heads = model.labels.num_segmentation_heads
     summed = torch.zeros((heads, *shape), dtype=torch.half, device=kept_on)
     weight = torch.zeros(shape, dtype=torch.half, device=kept_on)
-    for tile in tiles(shape, patch, step):
-        if cord is not None and not _is_near(tile, cord):
-            continue
+    near = [tile for tile in tiles(shape, patch, step) if cord is None or _is_near(tile, cord)]
+    start = time.perf_counter()
+    for tile in near:
         where = (slice(None), *tile)
         tile_there = region[where][None].to(model.device)
         logits = _run(network, tile_there, axes, model)[0].to(kept_on)
         logits *= gaussian
         summed[where] += logits
         weight[tile] += gaussian
+    log.debug("network: %d tiles in %.3f s", len(near), time.perf_counter() - start)
     return torch.div(summed, weight, out=summed)
 
 

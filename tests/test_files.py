@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bids_app.dataset.atomic import plain, write_json, write_text, write_tsv, written_aside
+from bids_app.files import plain, write_json, write_text, write_tsv, written_aside
 
 
 def test_text_replaces_and_makes_folders(tmp_path):

@@ -1,4 +1,4 @@
-"""Text files that appear whole or not at all, whoever else writes at the same moment."""
+"""Files that appear whole or not at all, whoever else writes at the same moment."""
 
 from __future__ import annotations
 
@@ -43,6 +43,17 @@ def written_aside(path: Path) -> Iterator[Path]:
         os.replace(aside, path)  # noqa: PTH105 - says what it does: rename over what is there
     finally:
         aside.unlink(missing_ok=True)
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write bytes, and wait until the disk has them.
+
+    Without the wait a power cut may leave the new name on an empty file.
+    """
+    with written_aside(path) as aside, aside.open("xb") as stream:
+        stream.write(content)
+        stream.flush()
+        os.fsync(stream.fileno())
 
 
 def write_text(path: Path, text: str) -> None:

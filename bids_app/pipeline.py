@@ -190,8 +190,8 @@ def find_lesions(
     NoCordFound
     """
     reference = to_canonical(original)
-    prepared = prepare(reference, second, cord_model or model, known.cord, threads)
-    prepared = replace(prepared, contrasts=known.contrasts)
+    aligned = prepare(reference, second, cord_model or model, known.cord, threads)
+    prepared = replace(aligned, contrasts=known.contrasts)
     segmentation, findings = _segment(prepared, model, cord_model, preset, known)
     entering("measure")
     lesions, cord = measure(findings, segmentation.lesion, reference.affine)
@@ -199,8 +199,7 @@ def find_lesions(
         *(original, prepared, segmentation, findings, lesions, cord, _warnings(prepared)),
         quality=judge_quality(prepared, segmentation, findings, second),
     )
-    result = judge(result, preset, model.manifest.calibration)
-    return add_levels(result, known.discs)
+    return add_levels(judge(result, preset, model.manifest.calibration), known.discs)
 
 
 def _segment(

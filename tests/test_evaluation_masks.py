@@ -8,6 +8,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
+from scipy import stats
 from scipy.spatial.distance import cdist, directed_hausdorff
 from skimage.measure import marching_cubes, mesh_surface_area
 from sklearn import metrics as sk
@@ -287,6 +288,19 @@ def test_bootstrap_of_a_mean_is_near_the_normal_interval() -> None:
     assert (one.low, one.high) == pytest.approx((one.mean - half, one.mean + half), abs=0.08)
     doubled = estimate_mean(np.tile(values, 2), [f"s{n}" for n in range(120)] * 2)
     assert (doubled.low, doubled.high) == pytest.approx((one.low, one.high), abs=1e-6)
+
+
+def test_bootstrap_of_a_skewed_mean_is_bias_corrected_and_accelerated() -> None:
+    values = np.random.default_rng(4).exponential(1, 12) ** 2
+    one = estimate_mean(values, [f"s{n}" for n in range(12)])
+    given = {"n_resamples": 20_000, "rng": np.random.default_rng(9), "vectorized": True}
+    bca, percentile = (
+        stats.bootstrap((values,), np.mean, method=method, **given).confidence_interval
+        for method in ("BCa", "percentile")
+    )
+    assert bca.high - percentile.high > 0.1 * (bca.high - bca.low)
+    assert one.high == pytest.approx(bca.high, rel=0.06)
+    assert one.low == pytest.approx(bca.low, rel=0.06)
 
 
 def test_intervals_where_there_is_little() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +18,9 @@ from bids_app.imaging._similarity import (
 )
 from bids_app.imaging.grids import Box, box_around, coverage, crop, resample_to
 from bids_app.records import BoolArray, FloatArray, Volume
+
+MapOver = Callable[..., Iterable[Any]]
+"""``map``, or the one of a pool of threads."""
 
 # Vertebrae and discs, which tell one height from another, lie within this distance.
 REGION_MM = 25.0
@@ -65,6 +69,7 @@ def build_scene(
     fixed_cord: NDArray[Any] | None,
     other_cord: NDArray[Any] | None,
     seed: int,
+    map_over: MapOver = map,
 ) -> Scene | None:
     """Cut out the surroundings of the cord and draw the points; None without an overlap."""
     cords = (_known(fixed_cord, fixed), _known(other_cord, other))
@@ -81,9 +86,10 @@ def build_scene(
     points = _world(voxels[: 2 * half], fixed)
     near = crop(fixed, box_around(region, fixed.spacing_mm, REGION_MM))
     around = _box_of(points, other, cords[1], REACH_MM + REGION_MM)
+    seen = list(map_over(comparable, (near, crop(other, around)), (other, fixed)))
     return Scene(
-        fixed=comparable(near, other),
-        other=comparable(crop(other, around), fixed),
+        fixed=seen[0],
+        other=seen[1],
         points_mm=points[:half].T,
         judge_mm=points[half:].T,
         centre_mm=_world(np.argwhere(shared).mean(axis=0), fixed),

@@ -8,7 +8,7 @@ out is judged at points that the search never saw and on which both alignments c
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bids_app.imaging._centreline import gap_mm, lay_onto
-from bids_app.imaging._scene import MOST_POINTS, REACH_MM, Scene, build_scene
+from bids_app.imaging._scene import MOST_POINTS, REACH_MM, MapOver, Scene, build_scene
 from bids_app.imaging._similarity import FEWEST_POINTS, Similarity, pose_matrix
 from bids_app.records import Alignment, FloatArray, Volume
 
@@ -93,10 +93,10 @@ def register(
     swapped = max(moving.spacing_mm) > max(reference.spacing_mm) + 1e-3
     pair = [(reference, mask), (moving, moving_cord)]
     (fixed, fixed_cord), (other, other_cord) = reversed(pair) if swapped else pair
-    scene = build_scene(fixed, other, fixed_cord, other_cord, seed)
-    if scene is None:
-        return Alignment(np.eye(4), False, float("nan"), float("nan"), METRIC)
     with ThreadPoolExecutor(threads) as pool:
+        scene = build_scene(fixed, other, fixed_cord, other_cord, seed, pool.map)
+        if scene is None:
+            return Alignment(np.eye(4), False, float("nan"), float("nan"), METRIC)
         pose = _search(scene, pool.map)
     before, after = _judge(scene, pose)
     accepted = after > before + _LEAST_GAIN and not _parts_the_cords(scene, pose)
@@ -104,7 +104,7 @@ def register(
     return Alignment(np.linalg.inv(matrix) if swapped else matrix, accepted, before, after, METRIC)
 
 
-def _search(scene: Scene, map_over: Callable[..., Iterable[Any]]) -> FloatArray:
+def _search(scene: Scene, map_over: MapOver) -> FloatArray:
     """Go from many starts at the coarse level to one pose at the fine level.
 
     Several survive each level: which vertebra is which shows only in the detail.

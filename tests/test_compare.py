@@ -8,6 +8,7 @@ import itertools
 import json
 import re
 import shlex
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -104,6 +105,18 @@ def test_means_differences_and_averages() -> None:
     width = [high - low for low, high in map(interval, sums)]
     assert high - low == pytest.approx(np.hypot(*width) / 2, rel=0.2)
     assert low < mean < high
+
+
+def test_scores_that_are_undefined_have_no_interval_and_no_test() -> None:
+    owner = np.arange(4)
+    known = mean_sums(np.array([4.0, 3.0, 2.0, 1.0]), owner, 4)
+    unknown = mean_sums(np.full(4, np.nan), owner, 4)
+    # From sums of nothing, yet with rows of its own: only the value says that it is undefined.
+    endless = replace(known, finish=lambda sums: np.full(len(np.atleast_2d(sums)), np.inf))
+    for one, other in ((known, unknown), (unknown, known), (known, endless), (endless, endless)):
+        assert np.isnan(difference_interval(one, other)).all()
+        assert np.isnan(swap_test(one, other))
+    assert np.isnan(interval(unknown)).all() and np.isnan(average([known, endless])).all()
 
 
 def test_holm_and_false_discovery_rate_by_hand() -> None:

@@ -34,7 +34,20 @@ _PITCH_MM = (-4.0, 0.0, 4.0)
 
 @dataclass(frozen=True)
 class _Level:
-    """One pass of the search: blur, number of points, and bounds around each start (mm)."""
+    """One pass of the search.
+
+    Attributes
+    ----------
+    fwhm_mm : float
+        Blur.
+    points : int
+    bound_mm, step_mm, tolerance_mm : float
+        How far a pose may go from its start, the first step, and when to stop.
+    prior : float
+        Cost of leaving the headers, for each mm squared.
+    evaluations : int
+        At most, for each start.
+    """
 
     fwhm_mm: float
     points: int
@@ -42,11 +55,12 @@ class _Level:
     step_mm: float
     tolerance_mm: float
     prior: float
+    evaluations: int
 
 
-_COARSE = _Level(4.0, 3000, 4.0, 1.0, 0.3, _PRIOR_PER_MM2)
-_MIDDLE = _Level(2.0, 5000, 2.0, 0.5, 0.1, _PRIOR_PER_MM2)
-_FINE = _Level(0.0, MOST_POINTS, 1.0, 0.3, 0.02, 0.0)
+_COARSE = _Level(4.0, 3000, 4.0, 1.0, 0.3, _PRIOR_PER_MM2, 250)
+_MIDDLE = _Level(2.0, 5000, 2.0, 0.5, 0.1, _PRIOR_PER_MM2, 250)
+_FINE = _Level(0.0, MOST_POINTS, 1.0, 0.3, 0.02, 0.0, 250)
 
 
 def register(
@@ -163,7 +177,7 @@ def _climb(similarity: Similarity, start: FloatArray, level: _Level) -> tuple[fl
             "direc": np.eye(6) * level.step_mm,
             "xtol": level.tolerance_mm,
             "ftol": 1e-4,
-            "maxfev": 250,
+            "maxfev": level.evaluations,
         },
     )
     return -float(result.fun), np.asarray(result.x, dtype=np.float64)

@@ -58,9 +58,9 @@ class _Level:
     evaluations: int
 
 
-_COARSE = _Level(4.0, 3000, 4.0, 1.0, 0.3, _PRIOR_PER_MM2, 250)
-_MIDDLE = _Level(2.0, 5000, 2.0, 0.5, 0.1, _PRIOR_PER_MM2, 250)
-_FINE = _Level(0.0, MOST_POINTS, 1.0, 0.3, 0.02, 0.0, 250)
+_COARSE = _Level(4.0, 3000, 4.0, 1.0, 0.3, _PRIOR_PER_MM2, 45)
+_MIDDLE = _Level(2.0, 5000, 2.0, 0.5, 0.1, _PRIOR_PER_MM2, 80)
+_FINE = _Level(0.0, MOST_POINTS, 1.0, 0.3, 0.02, 0.0, 140)
 
 
 def register(

@@ -7,8 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from scipy import ndimage
 
+from bids_app.cli import main
 from bids_app.training.acquisition import Protocol, apply_axes, degrade, slice_matrix
 from bids_app.training.anatomy import draw_lesion, draw_spine
 from bids_app.training.canvas import TISSUES
@@ -21,6 +23,7 @@ from bids_app.training.patches import (
     render_example,
     visible_lesions,
 )
+from bids_app.training.plan import WEIGHTS_FILE
 from bids_app.training.poses import fine_points
 from bids_app.training.structures import paint
 
@@ -168,3 +171,19 @@ def test_a_run_resumes_and_its_package_loads(tmp_path: Path) -> None:
     ]
     found = model.networks[0].state_dict()["encoder.stages.0.0.convs.0.conv.weight"]
     torch.testing.assert_close(found, wanted.half().float())
+    blank = tmp_path / "blank"
+    package_box(state, blank, "0.0.0")
+    weights = load_file(blank / WEIGHTS_FILE)
+    save_file({name: 0 * weight for name, weight in weights.items()}, blank / WEIGHTS_FILE)
+    package_box(state, tmp_path / "mixed", "0.0.0", start=blank, keep=0.25)
+    mixed = load_model(tmp_path / "mixed", torch.device("cpu"))
+    assert mixed.manifest.training["kept_of_start"] == 0.25
+    less = mixed.networks[0].state_dict()["encoder.stages.0.0.convs.0.conv.weight"]
+    torch.testing.assert_close(less, (0.75 * wanted).half().float())
+
+
+def test_a_share_of_nothing_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for wrong in (["--keep", "1.5", "--start", str(tmp_path)], ["--keep", "0.4"]):
+        assert main(["train", "box", str(tmp_path / "run"), *wrong]) == 2
+        assert "give a share from 0 to 1" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()

@@ -56,6 +56,13 @@ def _add_box(kinds: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
     box.add_argument(
         "--package", type=Path, metavar="MODEL_DIR", help="write the averaged weights there"
     )
+    box.add_argument(
+        "--keep",
+        type=float,
+        default=0.0,
+        metavar="SHARE",
+        help="share of the --start weights in those that are packaged, 0 to 1 (default: 0)",
+    )
     box.set_defaults(run=_train_box)
 
 
@@ -180,6 +187,10 @@ def _train_box(namespace: argparse.Namespace) -> int:
     from bids_app.training.fit import FitSettings, fit
     from bids_app.training.package import package_box
 
+    if not 0 <= namespace.keep <= 1 or (namespace.keep and not namespace.start):
+        raise UsageError(
+            f"--keep {namespace.keep}: give a share from 0 to 1, and --start with the weights."
+        )
     settings = FitSettings(
         folder=namespace.folder,
         steps=namespace.steps,
@@ -192,7 +203,9 @@ def _train_box(namespace: argparse.Namespace) -> int:
     )
     state = fit(settings)
     if namespace.package:
-        manifest = package_box(state, namespace.package, __version__)
+        manifest = package_box(
+            state, namespace.package, __version__, namespace.start, namespace.keep
+        )
         print(f"Wrote {manifest}")
     return 0
 

@@ -7,13 +7,16 @@ import json
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_model
+from safetensors.torch import load_model, save_model
+from torch import nn
 
 from bids_app.networks import build_network
 from bids_app.training.plan import WEIGHTS_FILE, box_architecture, box_dataset, box_plans
 
 
-def package_box(state_path: Path, folder: Path, version: str) -> Path:
+def package_box(
+    state_path: Path, folder: Path, version: str, start: Path | None = None, keep: float = 0.0
+) -> Path:
     """Write the box's model from a run's averaged weights, in half precision.
 
     Parameters
@@ -23,6 +26,11 @@ def package_box(state_path: Path, folder: Path, version: str) -> Path:
     folder : Path
         Where the model goes; files of the same names are replaced.
     version : str
+    start : Path, optional
+        The model that the run started from.
+    keep : float
+        Share of its weights in the result: a mean of both is good at what either is good at
+        (Wortsman et al. 2022, arXiv:2109.01903).
 
     Returns
     -------
@@ -38,6 +46,9 @@ def package_box(state_path: Path, folder: Path, version: str) -> Path:
             if k.startswith("module.")
         }
     )
+    if start is not None and keep:
+        _mix_in(network, start, keep)
+        state["record"]["kept_of_start"] = keep
     folder.mkdir(parents=True, exist_ok=True)
     # save_model keeps one name of each weight; nnU-Net's networks know the same ones by several.
     save_model(network.half(), str(folder / WEIGHTS_FILE))
@@ -65,3 +76,12 @@ def package_box(state_path: Path, folder: Path, version: str) -> Path:
     ):
         (folder / name).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
     return folder / "model.json"
+
+
+def _mix_in(network: nn.Module, start: Path, keep: float) -> None:
+    """Move a network's weights a share of the way to those of a packaged model."""
+    before = build_network(box_architecture(), 2, 2, deep=True, start=False)
+    load_model(before, start / WEIGHTS_FILE)
+    with torch.no_grad():
+        for weight, old in zip(network.parameters(), before.parameters(), strict=True):
+            weight.lerp_(old, keep)

@@ -212,7 +212,7 @@ def _tell_stages(out_dir: Path) -> None:
         stamp, _, rest = line.partition(" INFO ")
         if "network: " in line:
             network += float(re.findall(r"in ([\d.]+) s", line)[0])
-        if " bids_app.stage " not in rest and ": done" not in rest:
+        if not rest.startswith("bids_app.stage ") and ": done" not in rest:
             continue
         now = datetime.strptime(stamp, "%Y-%m-%d %H:%M:%S,%f").timestamp()
         if stage in STAGES:

@@ -19,7 +19,7 @@ from rich.table import Table
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from bids_app.networks import build_network, hasten_norms
+from bids_app.networks import build_network, hasten_norms, round_weights
 from bids_app.training.plan import PATCH, box_architecture
 
 _SIDE = 4096
@@ -44,7 +44,9 @@ def main() -> None:
     }
     fast = copy.deepcopy(plain)
     hasten_norms(fast)
-    ways["the same with group norms: the app"] = _way(fast, torch.channels_last_3d, True)
+    ways["the same with group norms"] = _way(fast, torch.channels_last_3d, True)
+    round_weights(fast)
+    ways["the same with rounded weights: the app"] = _way(fast, torch.channels_last_3d, True)
     if arguments.compile:
         ways["the same, compiled"] = _way(torch.compile(fast), torch.channels_last_3d, True)
     with torch.inference_mode():

@@ -10,6 +10,7 @@ from typing import Any, cast
 import torch
 from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
 from torch import Tensor, nn
+from torch.nn.modules.conv import _ConvNd as _Convolution
 
 
 def build_network(
@@ -62,6 +63,19 @@ def hasten_norms(network: nn.Module) -> None:
     for module in network.modules():
         if isinstance(module, nn.InstanceNorm3d) and module.affine:
             module.__class__ = ChannelsLastNorm
+
+
+def round_weights(network: nn.Module) -> None:
+    """Keep the weights of convolutions in bfloat16, to which autocast would round them each time.
+
+    Parameters
+    ----------
+    network : torch.nn.Module
+        For prediction on a CPU; changed in place. Other layers keep their precision.
+    """
+    for module in network.modules():
+        if isinstance(module, _Convolution | ChannelsLastNorm):
+            module.to(torch.bfloat16)
 
 
 class ChannelsLastNorm(nn.InstanceNorm3d):

@@ -205,8 +205,10 @@ def predict(
         logits = logits[(slice(None), *reverse[1:])]
         only = model.manifest.outputs.get("cord") if quick else None
         probability = from_network(logits, model, grid, only).numpy()
-    back = [orient_back(output.T, letters, image) for output in probability]
-    return np.ascontiguousarray(np.stack(back), dtype=np.float32)
+    result = np.empty((len(probability), *image.data.shape), np.float32)
+    for into, output in zip(result, probability, strict=True):
+        into[:] = orient_back(output.T, letters, image)
+    return result
 
 
 def _known_cord(prepared: Prepared, model: Model, grid: NetworkGrid) -> BoolArray | None:

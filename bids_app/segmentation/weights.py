@@ -15,7 +15,7 @@ from safetensors.torch import load_model as fill_from_safetensors
 from torch import nn
 
 from bids_app.errors import MissingResource, UsageError
-from bids_app.networks import build_network, has_fast_bf16, hasten_norms
+from bids_app.networks import build_network, has_fast_bf16, hasten_norms, round_weights
 from bids_app.segmentation.manifest import Manifest, read_manifest
 from bids_app.segmentation.orientation import check_letters
 from bids_app.segmentation.trained import read_json
@@ -125,6 +125,7 @@ def load_model(folder: Path, device: torch.device, *, bf16: bool | None = None) 
         network = network.to(device).eval()
         if fast and device.type == "cpu":
             hasten_norms(network)
+            round_weights(network)
         layout = memory_format(fast, len(configuration.patch_size))
         networks.append(network.to(memory_format=layout))  # type: ignore[call-overload]
     return Model(manifest, plans, configuration, labels, dataset, tuple(networks), device, fast)

@@ -2,9 +2,9 @@
 
 nnU-Net's own functions prepare the data, weigh the tiles and bring the logits back; what is
 ours is where to look. Where neither aligning the contrasts nor another model has found the cord
-already, a pass without overlap does; the full overlap then covers only tiles near the cord, because
-lesions lie in it. A pass that finds no cord is not believed: the whole image is done with full
-overlap.
+already, a pass without overlap does; of the tiles with overlap only those on the cord are computed,
+because lesions lie in it. A pass that finds no cord is not believed: the whole image is done with
+full overlap.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from bids_app.records import (
     Volume,
 )
 from bids_app.segmentation.inputs import arrange, crop, cut_round, one_by_one
-from bids_app.segmentation.look import cord_box
+from bids_app.segmentation.look import large_pieces
 from bids_app.segmentation.network_grid import (
     NetworkGrid,
     from_network,
@@ -34,7 +34,7 @@ from bids_app.segmentation.network_grid import (
     to_network,
 )
 from bids_app.segmentation.orientation import orient, orient_back
-from bids_app.segmentation.tiles import Box, slide
+from bids_app.segmentation.tiles import slide
 from bids_app.segmentation.weights import Model
 
 
@@ -231,27 +231,20 @@ def _predict_logits(
     data: Tensor, model: Model, cord: BoolArray | None, quick: bool, whole: bool, mirror: bool
 ) -> Tensor:
     """Decide where the network runs."""
-    everywhere: Box = (slice(0, data.shape[1]), slice(0, data.shape[2]), slice(0, data.shape[3]))
     unguided = cord is None and not quick and "cord" not in model.manifest.outputs
     if whole or unguided:
-        return slide(data, model, everywhere, 0.5, mirror)
+        return slide(data, model, 0.5, mirror)
     if cord is None:
         # One fold says well enough where to look.
         one = replace(model, networks=model.networks[:1])
-        logits = slide(data, one, everywhere, 1.0, False)
+        logits = slide(data, one, 1.0, False)
         if quick:
             return logits
         cord = _coarse_cord(logits, model)
     else:
         logits = _nothing(model, tuple(data.shape[1:]))
-    box = cord_box(cord, tuple(model.configuration.patch_size))
-    if box is None:
-        return slide(data, model, everywhere, 0.5, mirror)
-    close = slide(data, model, box, 0.5, mirror, cord[box])
-    logits[(slice(None), *box)] = torch.where(
-        torch.isnan(close), logits[(slice(None), *box)], close
-    )
-    return logits
+    close = slide(data, model, 0.5, mirror, large_pieces(cord))
+    return torch.where(torch.isnan(close), logits, close)
 
 
 def _nothing(model: Model, shape: tuple[int, ...]) -> Tensor:

@@ -23,22 +23,20 @@ from bids_app.segmentation.weights import Model, memory_format
 
 log = logging.getLogger("bids_app")
 
-Box = tuple[slice, slice, slice]
 Tile = tuple[slice | int, ...]
 
-# A tile further than this from the cord, in voxels, is not computed.
-_MARGIN = 12
+# The quick pass may be wrong about the cord's edge by so many voxels.
+_MARGIN = 4
 
 
 def slide(
     data: Tensor,
     model: Model,
-    box: Box,
     step: float,
     mirror: bool,
     cord: BoolArray | None = None,
 ) -> Tensor:
-    """Slide every fold's network over a box and average them.
+    """Slide every fold's network over an image and average them.
 
     nnU-Net adds up in half precision; doing the same keeps the two equal. An accelerator that runs
     out of memory is asked for less: first image and sums stay in the machine's own memory, then
@@ -47,27 +45,25 @@ def slide(
     Parameters
     ----------
     data : Tensor of shape (channels, z, y, x)
-    model : Model
-    box : tuple of three slices
         At least a patch wide.
+    model : Model
     step : float
         Distance of neighbouring tiles as a share of the patch.
     mirror : bool
-    cord : ndarray of bool, of the box's shape, optional
-        Tiles far from it are left out.
+    cord : ndarray of bool, shape (z, y, x), optional
+        Tiles that say next to nothing about it are left out.
 
     Returns
     -------
     Tensor of shape (outputs, z, y, x), half precision, on the CPU
         The logits; not a number where no tile was computed.
     """
-    region = data[(slice(None), *box)]
     axes = model.manifest.mirror_axes if mirror else ()
     ways = _ways(model.device)
     for place, (runs_on, kept_on) in enumerate(ways):
         try:
             there = model if runs_on == model.device else _moved(model, runs_on)
-            return _slide_folds(region.to(kept_on), there, step, axes, cord)
+            return _slide_folds(data.to(kept_on), there, step, axes, cord)
         except torch.OutOfMemoryError:
             if place + 1 == len(ways):
                 raise
@@ -141,7 +137,7 @@ def _slide_fold(
     heads = model.labels.num_segmentation_heads
     summed = torch.zeros((heads, *shape), dtype=torch.half, device=kept_on)
     weight = torch.zeros(shape, dtype=torch.half, device=kept_on)
-    near = [tile for tile in tiles(shape, patch, step) if cord is None or _is_near(tile, cord)]
+    near = [tile for tile in tiles(shape, patch, step) if cord is None or _counts(tile, cord)]
     start = time.perf_counter()
     for tile in near:
         where = (slice(None), *tile)
@@ -154,21 +150,33 @@ def _slide_fold(
     return torch.div(summed, weight, out=summed)
 
 
-def _is_near(tile: Tile, cord: BoolArray) -> bool:
-    """Tell whether a tile is within the margin of the cord.
+def _counts(tile: Tile, cord: BoolArray) -> bool:
+    """Tell whether the cord lies in a tile, and not only in its margins.
+
+    A tile's Gaussian weight is a hundredth of its highest three standard deviations, 3/8 of a
+    patch, from the middle, where neighbours with half a patch of overlap have nearly all. At the
+    image's own border there is no neighbour.
 
     Examples
     --------
-    >>> cord = np.zeros((40, 4, 4), bool)
-    >>> cord[30] = True
-    >>> [_is_near((slice(0, stop), slice(0, 4), slice(0, 4)), cord) for stop in (18, 19)]
-    [False, True]
-    >>> _is_near((39, slice(0, 4), slice(0, 4)), cord)
+    >>> cord = np.zeros((200, 64, 64), bool)
+    >>> cord[100] = True
+    >>> places = [slice(n, n + 64) for n in (0, 36, 40, 41, 96, 97, 136)]
+    >>> [_counts((place, slice(0, 64), slice(0, 64)), cord) for place in places]
+    [False, False, False, True, True, False, False]
+    >>> _counts((100, slice(0, 64), slice(0, 64)), cord)
     True
     """
-    ends = [(part, part + 1) if isinstance(part, int) else (part.start, part.stop) for part in tile]
-    grown = tuple(slice(max(0, low - _MARGIN), high + _MARGIN) for low, high in ends)
-    return bool(np.any(cord[grown]))
+    core = []
+    for part, size in zip(tile, cord.shape, strict=True):
+        if isinstance(part, int):
+            core.append(slice(max(0, part - _MARGIN), part + 1 + _MARGIN))
+            continue
+        inside = (part.stop - part.start) // 8 - _MARGIN
+        low = part.start + inside if part.start > 0 else 0
+        high = part.stop - inside if part.stop < size else size
+        core.append(slice(max(0, low), high))
+    return bool(np.any(cord[tuple(core)]))
 
 
 def tiles(shape: Sequence[int], patch: tuple[int, ...], step: float) -> Iterator[Tile]:

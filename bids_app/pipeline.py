@@ -254,6 +254,8 @@ def prepare(
 ) -> Prepared:
     """Bring the second contrast to the reference's grid, aligned by cord and surroundings.
 
+    A reference without a cord to align by stays alone.
+
     Parameters
     ----------
     reference : Volume
@@ -273,6 +275,9 @@ def prepare(
     entering("align")
     if cord is None:
         cord = predict_cord(Prepared((reference, None)), cord_model)
+        if not (cord >= 0.5).any():
+            # A cord that only the other image shows would be drawn into one of something else.
+            return Prepared((reference, None))
     moving_cord = predict_cord(Prepared((None, second)), cord_model)
     alignment = register(second, reference, cord, moving_cord, threads=threads)
     moved = resample_to(second, reference, np.asarray(alignment.matrix), interpolation="linear")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from shapes import SCANS, ellipsoid, found, grid, paint, tilted_rod
 
@@ -132,6 +132,7 @@ def test_the_table_says_what_its_columns_are() -> None:
     spacing=st.tuples(*[st.sampled_from([0.3, 1.0, 5.0])] * 3),
     numbers=st.lists(st.integers(1, 26), max_size=4, unique=True),
 )
+@example(seed=117, density=0.1, spacing=(0.3, 1.0, 5.0), numbers=[6, 2])
 def test_random_masks_and_discs_never_fail(seed, density, spacing, numbers) -> None:
     rng = np.random.default_rng(seed)
     cord = rng.random((5, 6, 7)) < density

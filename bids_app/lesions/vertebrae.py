@@ -88,7 +88,9 @@ def measure_vertebrae(
     coordinate = axis.at_points(axis.line.frame.world(voxels))
     number = np.where(coordinate < len(LEVEL_NAMES) + 1, np.floor(coordinate), 0)
     labels = np.zeros(cord.shape, dtype=np.uint8)
-    labels[tuple(voxels.T)] = np.nan_to_num(number)
+    # Where no slice's middle has a level, a voxel at the cord's edge may still seem to.
+    if axis.known:
+        labels[tuple(voxels.T)] = np.nan_to_num(number)
     located = tuple(_locate(lesion, findings.instances, axis) for lesion in lesions)
     return Vertebrae(axis, labels, _levels(cord, labels, findings, located, axis), located)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from nnunetv2.utilities.label_handling.label_handling import LabelManager
@@ -32,8 +31,6 @@ class Model:
     plans : PlansManager
     configuration : ConfigurationManager
     labels : LabelManager
-    dataset : dict
-        nnU-Net's ``dataset.json``.
     networks : tuple of torch.nn.Module
         One a fold, in evaluation mode, on `device`.
     device : torch.device
@@ -45,7 +42,6 @@ class Model:
     plans: PlansManager
     configuration: ConfigurationManager
     labels: LabelManager
-    dataset: dict[str, Any]
     networks: tuple[nn.Module, ...]
     device: torch.device
     bf16: bool
@@ -128,7 +124,7 @@ def load_model(folder: Path, device: torch.device, *, bf16: bool | None = None) 
             round_weights(network)
         layout = memory_format(fast, len(configuration.patch_size))
         networks.append(network.to(memory_format=layout))  # type: ignore[call-overload]
-    return Model(manifest, plans, configuration, labels, dataset, tuple(networks), device, fast)
+    return Model(manifest, plans, configuration, labels, tuple(networks), device, fast)
 
 
 def _fill(network: nn.Module, path: Path) -> None:

@@ -86,7 +86,7 @@ def _write_dataset(folder: Path, name: str, subjects: int, seed: int) -> None:
         height = float(rng.uniform(-320, -95))
         low, high = height - FIELD_MM[2] * 0.4, height + FIELD_MM[2] * 0.4
         spine = draw_spine(rng, 0)
-        lesions = tuple(draw_lesion(rng, low, high, 1.0) for _ in range(rng.integers(1, 6)))
+        lesions = tuple(draw_lesion(rng, low, high, (1.0, 1.0)) for _ in range(rng.integers(1, 6)))
         spine = type(spine)(**{**vars(spine), "lesions": lesions})
         imaged = image_session(rng, spine, height, Recipe(protocol, None, None, contrast))
         stem = f"sub-{index + 1:02d}"

@@ -50,18 +50,22 @@ def main() -> None:
         write_large_session(top / "one", seed=3)
         for outputs in ("all", "minimal"):
             out = top / f"out-{outputs}"
-            used = _run("run", top / "one", out, "participant", "--outputs", outputs)
+            used = measure("run", top / "one", out, "participant", "--outputs", outputs)
             _row(table, f"a session alone, {outputs}", used, *_size(out))
-        _copies(top / "one", top / "eight", 8)
-        used = _run("run", top / "eight", top / "out-eight", "participant")
+        write_copies(top / "one", top / "eight", 8)
+        used = measure("run", top / "eight", top / "out-eight", "participant")
         _row(table, "eight sessions in one job, all", used, *_size(top / "out-eight"))
-        _copies(top / "one", top / "many", many)
-        used = _run("submit", top / "many", top / "out-many", "--dry-run", "--outputs", "minimal")
+        write_copies(top / "one", top / "many", many)
+        used = measure(
+            "submit", top / "many", top / "out-many", "--dry-run", "--outputs", "minimal"
+        )
         _row(table, f"plan {many} sessions (submit --dry-run)", used)
         _results(top / "out-minimal", top / "out-many", many)
-        used = _run("submit", top / "many", top / "out-many", "--dry-run", "--outputs", "minimal")
+        used = measure(
+            "submit", top / "many", top / "out-many", "--dry-run", "--outputs", "minimal"
+        )
         _row(table, f"plan {many} again, all done", used)
-        used = _run("run", top / "many", top / "out-many", "group")
+        used = measure("run", top / "many", top / "out-many", "group")
         _row(table, f"group level, {many} sessions", used, *_size(top / "out-many"))
     Console(width=120).print(table)
 
@@ -71,7 +75,7 @@ def _row(table: Table, what: str, used: Used, size_mb: float = 0.0, inodes: int 
     table.add_row(what, f"{used.cpu_s:.1f}", f"{used.wall_s:.1f}", f"{used.peak_mb:.0f}", *sizes)
 
 
-def _run(*arguments: object) -> Used:
+def measure(*arguments: object) -> Used:
     """Run a command of the program; two threads, as a job of two cores has."""
     words = [str(word) for word in arguments]
     limits = ["--n-cpus", "2"] if words[0] == "submit" or words[3] == "participant" else []
@@ -91,7 +95,7 @@ def _size(folder: Path) -> tuple[float, int]:
     return sum(p.stat().st_size for p in found if p.is_file()) / 1e6, len(found)
 
 
-def _copies(one: Path, many: Path, count: int) -> None:
+def write_copies(one: Path, many: Path, count: int) -> None:
     """Write a dataset whose images are links to those of one session."""
     many.mkdir()
     shutil.copy(one / "dataset_description.json", many)

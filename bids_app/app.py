@@ -15,16 +15,16 @@ from pathlib import Path
 
 from rich.console import Console
 
-from bids_app import __version__, pipeline
+from bids_app import __version__
 from bids_app.errors import NoUsableData
 from bids_app.execution.batch import slurm_number
 from bids_app.execution.local import StoppedBySignal, describe, run_jobs, stop_on_signals
 from bids_app.execution.notes import Notes
-from bids_app.execution.plan_table import plan_table
 from bids_app.files import write_json
 from bids_app.follow_up import compare_sessions
 from bids_app.group_level import set_up, summarise, tabulate_cohort
 from bids_app.options import Options
+from bids_app.planning import Plan, plan_run
 from bids_app.records import Outcome
 from bids_app.reporting import write_reports
 from bids_app.terminal.progress import RunProgress, is_live
@@ -89,12 +89,7 @@ def run_participant(options: Options) -> int:
     """
     if options.reports_only:
         return _run_reports(options)
-    plan = pipeline.plan(options)
-    if options.batch:
-        plan = plan.only(options.batch.sessions)
-    if options.dry_run:
-        _show_plan(options, plan)
-        return 0
+    plan = plan_run(options)
     if not plan.jobs:
         reasons = " ".join(str(error) for _, error in plan.unusable[:5])
         raise NoUsableData(f"No session of the selection can be processed. {reasons}")
@@ -104,7 +99,7 @@ def run_participant(options: Options) -> int:
 
 
 def carry_out(
-    options: Options, plan: pipeline.Plan, notes: Notes | None = None, command: str | None = None
+    options: Options, plan: Plan, notes: Notes | None = None, command: str | None = None
 ) -> int:
     """Do what was planned, session by session, and leave a record of the run.
 
@@ -148,16 +143,7 @@ def carry_out(
     return _finish(progress, record)
 
 
-def _show_plan(options: Options, plan: pipeline.Plan) -> None:
-    """Print what a run would do; results are looked at, and nothing is written."""
-    worker = Worker(options, plan.preset, plan.manifest, plan.template)
-    current = {job.session.identifier for job in plan.jobs if worker.is_done(job)}
-    # A pipe has no width of its own: wide enough for file names.
-    console = Console(width=None if is_live(sys.stdout) else 160)
-    console.print(plan_table(plan.jobs, plan.unusable, current))
-
-
-def _remark_on_labels(plan: pipeline.Plan) -> None:
+def _remark_on_labels(plan: Plan) -> None:
     """Say once what follows from there being no disc labels, or no template."""
     labelled = sum(job.discs is not None for job in plan.jobs)
     if labelled < len(plan.jobs):

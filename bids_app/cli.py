@@ -217,6 +217,10 @@ def _add_manifest(group: argparse._ArgumentGroup) -> None:
 def _run(namespace: argparse.Namespace) -> int:
     options = options_from_arguments(namespace)
     _refuse_what_is_not_there(options)
+    if options.level == "participant" and options.dry_run and not options.reports_only:
+        from bids_app.dry_run import show_run
+
+        return show_run(options)
     from bids_app.app import run_group, run_participant
 
     return run_participant(options) if options.level == "participant" else run_group(options)

@@ -9,18 +9,16 @@ from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from bids_app import __version__
 from bids_app.dataset.derivatives import (
-    fingerprint,
     is_up_to_date,
     report_path,
     sidecar_path,
 )
 from bids_app.dataset.templates import TemplateFiles
-from bids_app.errors import UnreadableImage
 from bids_app.given import read_known
 from bids_app.imaging.grids import to_canonical
 from bids_app.imaging.volumes import read_volume
+from bids_app.inputs import Inputs
 from bids_app.lesions.preset import Preset
 from bids_app.lesions.uncertainty import applicable
 from bids_app.options import Options
@@ -28,7 +26,7 @@ from bids_app.pipeline import find_lesions
 from bids_app.records import Job, Outcome
 from bids_app.reporting import write_report
 from bids_app.results import Provenance, SessionResult, write_session
-from bids_app.segmentation.manifest import Manifest, find_model, read_manifest
+from bids_app.segmentation.manifest import Manifest, find_model
 from bids_app.template_space import carry, load_template, with_tissue
 from bids_app.terminal.stages import entering, starting
 
@@ -52,12 +50,13 @@ class Worker:
     ) -> None:
         self.options, self.preset, self.manifest = options, preset, manifest
         self.template_files = template
+        self.inputs = Inputs(options, preset, manifest, template)
         self.command = command or shlex.join(sys.argv)
 
     def __call__(self, job: Job) -> Outcome:
         """Process one session, or find that its results are up to date."""
         starting(job.session.identifier)
-        inputs_hash = self._inputs_hash(job)
+        inputs_hash = self.inputs.hash(job)
         if not self.options.force and is_up_to_date(job, inputs_hash):
             missing = not report_path(self.options.out_dir, job.session).exists()
             warnings = self._report(job) if missing else ()
@@ -68,20 +67,6 @@ class Worker:
         entering("report")
         warnings = (*result.warnings, *self._report(job))
         return Outcome(job.session.identifier, "done", len(result.lesions), warnings=warnings)
-
-    def is_done(self, job: Job) -> bool:
-        """Tell whether a session's results are up to date; nothing is written."""
-        if self.options.force or not sidecar_path(job.outputs["lesion_mask"]).exists():
-            return False
-        try:
-            return is_up_to_date(job, self._inputs_hash(job))
-        except UnreadableImage:
-            return False
-
-    def _inputs_hash(self, job: Job) -> str:
-        sources = (job.reference, job.second, job.cord, job.discs)
-        inputs = [source.path for source in sources if source]
-        return fingerprint(inputs, self._settings(job))
 
     def find(self, job: Job) -> SessionResult:
         """Read the scans of a session and find its lesions; nothing is written."""
@@ -111,18 +96,9 @@ class Worker:
         return self._load(None) if self.manifest.needs_cord_model else self.model
 
     @cached_property
-    def _cord_model_hash(self) -> str:
-        return read_manifest(find_model(None)).fingerprint
-
-    @cached_property
     def template(self) -> TemplateCord | None:
         """The template, loaded once."""
         return load_template(self.template_files) if self.template_files else None
-
-    @cached_property
-    def template_hash(self) -> str | None:
-        """What the template's files hash to."""
-        return fingerprint(self.template_files.paths, {}) if self.template_files else None
 
     def _in_template(self, result: SessionResult) -> SessionResult:
         """Carry the lesions to the template, where there are levels and a template."""
@@ -140,24 +116,6 @@ class Worker:
 
         torch.set_num_threads(self.options.n_cpus)
         return load_model(find_model(name), choose_device(self.options.device))
-
-    def _settings(self, job: Job) -> dict[str, object]:
-        """Give what decides the results beside the images."""
-        return {
-            "version": __version__,
-            "model": self.manifest.to_json(),
-            "cord model": self._cord_model_hash,
-            "preset": self.preset.session_settings,
-            "device": self.options.device,
-            "contrasts": [job.reference.contrast, job.second.contrast if job.second else None],
-            "given": [bool(job.cord), bool(job.discs)],
-            "template": self.template_hash if job.discs else None,
-            "outputs": sorted(job.outputs),
-        }
-
-    def settings_hash(self, job: Job) -> str:
-        """Hash what decides the results beside the images' contents."""
-        return fingerprint([], self._settings(job))
 
     def _provenance(self, job: Job) -> Provenance:
         model = self.manifest
@@ -178,7 +136,7 @@ class Worker:
             device=str(self.model.device),
             precision="bfloat16" if self.model.bf16 else "float32",
             command=self.command,
-            settings_hash=self.settings_hash(job),
+            settings_hash=self.inputs.settings_hash(job),
         )
 
 

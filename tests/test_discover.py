@@ -236,7 +236,7 @@ def test_broken_database(find, bids, tmp_path, caplog, damage):
     elif damage == "truncated":
         database.write_bytes(content[: len(content) // 2])
     elif damage == "tables":
-        database.write_bytes(content.replace(b"layout_info", b"layout_inf0"))
+        database.write_bytes(content.replace(b"cordlesion_images", b"cordlesion_image5"))
     elif damage == "foreign":
         database.unlink()
         shutil.copy(_plain_pybids_database(bids, tmp_path), database)

@@ -6,7 +6,7 @@ from pathlib import Path
 from rich.console import Console
 
 from bids_app.errors import MissingContrast
-from bids_app.execution.plan_table import plan_table
+from bids_app.execution.plan_table import plan_table, show_plan
 from bids_app.records import GivenFile, Job, Scan, Session
 
 
@@ -58,3 +58,18 @@ def test_table():
 
 def test_empty_plan():
     assert plan_table([]).row_count == 0
+
+
+def test_in_a_pipe_a_plan_is_lines_with_tabs():
+    t2w = scan("sub-02_T2w.nii.gz", "T2w")
+    beaten = (scan("sub-02_a\tb_T2w.nii.gz", "T2w"), "a later run is used")
+    jobs = [Job(Session("02", None), t2w, None, {}, (beaten, beaten))]
+    stream = io.StringIO()
+    show_plan(jobs, [], (), stream)
+    *lines, caption = stream.getvalue().splitlines()
+    twice = "; ".join(["sub-02_a b_T2w.nii.gz: a later run is used"] * 2)
+    assert [line.split("\t") for line in lines] == [
+        ["session", "reference", "second contrast", "given", "set aside", "status"],
+        ["sub-02", "sub-02_T2w.nii.gz", "none", "n/a", twice, "would run"],
+    ]
+    assert caption == "1 would run, 0 up to date, 0 cannot. Nothing was written."

@@ -69,7 +69,7 @@ def test_the_cord_is_one_piece_along_a_patch() -> None:
 def test_lesions_are_bright_or_dark_as_the_contrast_has_them(name: str, sign: int) -> None:
     rng = np.random.default_rng(5)
     spine = draw_spine(rng, lesion_count=0)
-    lesions = tuple(draw_lesion(rng, -125, -115, visible=1.0) for _ in range(3))
+    lesions = tuple(draw_lesion(rng, -125, -115, visible=(1.0, 1.0)) for _ in range(3))
     spine = type(spine)(spine.table, spine.disc_mm, spine.conus_mm, lesions, spine.seed)
     anatomy = paint(spine, fine_points((40, 40, 60), 1.0, _pose(spine, -120.0)), 1.0)
     image = render(anatomy, draw_contrast(rng, 0, name), 0, rng)

@@ -19,7 +19,7 @@ def tiny_image() -> nib.Nifti1Image:
     """Image a spine with lesions, and cut a cube round the middle of its cord."""
     rng = np.random.default_rng((1, 2))
     height = -120.0
-    lesions = tuple(draw_lesion(rng, height - 15, height + 15, 0.85) for _ in range(2))
+    lesions = tuple(draw_lesion(rng, height - 15, height + 15) for _ in range(2))
     spine = draw_spine(rng, 0)
     spine = type(spine)(**{**vars(spine), "lesions": lesions})
     images = image_session(rng, spine, height, Recipe(ISOTROPIC, None, None))

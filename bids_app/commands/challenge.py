@@ -21,8 +21,8 @@ from bids_app.files import write_text
 from bids_app.imaging.grids import from_canonical
 from bids_app.imaging.volumes import write_volume
 from bids_app.options import Options, checked_cpus
-from bids_app.pipeline import choose_rules
 from bids_app.places import absolute
+from bids_app.planning import choose_rules
 from bids_app.records import Job, Lesion, Session
 from bids_app.results import SessionResult
 from bids_app.segmentation.archive import unpack

@@ -112,7 +112,7 @@ def _follow(rng: np.random.Generator, visits: tuple[_Visit, ...]) -> Iterator[Im
     height = float(rng.uniform(-150, -95))
     low, high = height - FIELD_MM[2] * 0.4, height + FIELD_MM[2] * 0.4
     for visit in visits:
-        visible = 0.85 if visit.recipe.second else 1.0
+        visible = (0.85, 0.85) if visit.recipe.second else (1.0, 1.0)
         new = tuple(draw_lesion(rng, low, high, visible) for _ in range(visit.new_lesions))
         spine = replace(spine, lesions=spine.lesions + new)
         yield image_session(rng, spine, height, visit.recipe)

@@ -9,14 +9,14 @@ from pathlib import Path
 
 from rich.console import Console
 
-from bids_app import pipeline
 from bids_app.commands.submit_jobs import hand_over
 from bids_app.commands.submit_request import read_request
 from bids_app.commands.submit_selection import layout, select
 from bids_app.errors import NoUsableData
-from bids_app.execution.plan_table import plan_table
+from bids_app.execution.plan_table import show_plan
 from bids_app.execution.slurm import main_numbers, require_slurm
 from bids_app.execution.submission import Submission
+from bids_app.planning import plan_run
 
 
 def submit(namespace: argparse.Namespace) -> int:
@@ -35,17 +35,16 @@ def submit(namespace: argparse.Namespace) -> int:
     options, request = read_request(namespace)
     if not options.dry_run:
         require_slurm()
-    plan = pipeline.plan(options)
+    plan = plan_run(options)
     if not plan.jobs:
         reasons = " ".join(str(error) for _, error in plan.unusable[:5])
         raise NoUsableData(f"No session of the selection can be processed. {reasons}")
     command = shlex.join(sys.argv)
-    selection = select(options, request, plan, command)
+    selection = select(options, request, plan)
     console = Console(highlight=False, soft_wrap=True)
     if options.dry_run:
         left_out = {*selection.done, *selection.on_their_way}
-        table = plan_table(plan.jobs, plan.unusable, left_out)
-        Console(width=None if console.is_terminal else 160).print(table)
+        show_plan(plan.jobs, plan.unusable, left_out)
     console.print(layout(selection, request), markup=False)
     if options.dry_run or not selection.batches:
         return 0

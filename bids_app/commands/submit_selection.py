@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from bids_app import pipeline
 from bids_app.commands.submit_request import Request
 from bids_app.commands.submit_status import submissions_folder
 from bids_app.dataset.quick_look import looks_up_to_date
@@ -13,16 +12,17 @@ from bids_app.execution.batch import pack
 from bids_app.execution.fates import all_fates
 from bids_app.execution.queue import ask
 from bids_app.execution.submission import read_submissions
+from bids_app.inputs import Inputs
 from bids_app.options import Options
+from bids_app.planning import Plan
 from bids_app.records import Job
-from bids_app.worker import Worker
 
 
 @dataclass(frozen=True)
 class Selection:
     """What of the plan is to be submitted: a value, made before anything is written."""
 
-    plan: pipeline.Plan
+    plan: Plan
     batches: tuple[tuple[Job, ...], ...]
     done: tuple[str, ...]
     on_their_way: tuple[str, ...]
@@ -38,16 +38,16 @@ class Selection:
         return f"Left out: {', '.join(parts)}." if parts else ""
 
 
-def select(options: Options, request: Request, plan: pipeline.Plan, command: str) -> Selection:
+def select(options: Options, request: Request, plan: Plan) -> Selection:
     """Leave out what is done, by a look at the disk, and what waits or runs already."""
-    worker = Worker(options, plan.preset, plan.manifest, plan.template, command)
+    inputs = Inputs(options, plan.preset, plan.manifest, plan.template)
     done: tuple[str, ...] = ()
     live: set[str] = set()
     if not options.force:
         done = tuple(
             job.session.identifier
             for job in plan.jobs
-            if looks_up_to_date(job, worker.settings_hash(job))
+            if looks_up_to_date(job, inputs.settings_hash(job))
         )
         live = _live_sessions(options.out_dir)
     names = [job.session.identifier for job in plan.jobs]

@@ -20,7 +20,7 @@ from bids_app.execution.submission import Submission, read_submission
 from bids_app.follow_up import compare_sessions
 from bids_app.lesions.preset import Preset
 from bids_app.options import Options
-from bids_app.pipeline import Plan
+from bids_app.planning import Plan
 from bids_app.records import Job, Outcome
 from bids_app.segmentation.manifest import Manifest
 

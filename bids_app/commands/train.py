@@ -245,7 +245,8 @@ def _train_one(
             run = _timed(run, step)
     for fold in folds:
         dice = ", ".join(f"{k} {v:.3f}" for k, v in validation_dice(run, fold).items())
-        console.print(f"{run.folder} fold {fold}: validation Dice {dice}", soft_wrap=True)
+        told = f"validation Dice {dice}" if dice else "trained on every case, so not validated"
+        console.print(f"{run.folder} fold {fold}: {told}", soft_wrap=True)
     if part.package is not None:
         table = find_table(run.folder / _CASES_FILE)
         rows = [dict(table[case]) for case in part.raw.cases if case in table]

@@ -12,7 +12,7 @@ from bids_app.segmentation.describe import Choices, describe
 from bids_app.segmentation.trained import read_json
 from bids_app.segmentation.vetting import channel_names
 from bids_app.training.raw import read_cases
-from bids_app.training.run import Run
+from bids_app.training.run import EVERY_CASE, Run
 
 _LESION = "_label-lesion_probseg.nii.gz"
 _CORD = "_label-cord_probseg.nii.gz"
@@ -71,8 +71,8 @@ def cases_of_run(run: Run, table: Mapping[str, Mapping[str, str]]) -> list[TuneC
     cases = []
     for place in sorted(run.results.glob("fold_*")):
         fold = place.name.removeprefix("fold_")
-        if fold == "all" or not run.is_finished(fold):
-            continue  # fold "all" has seen every case it predicted
+        if fold == EVERY_CASE or not run.is_finished(fold):
+            continue
         cases += [
             TuneCase(
                 name=path.stem,

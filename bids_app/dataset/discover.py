@@ -12,7 +12,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from bids_app.dataset.database import DATABASE_NAME, folder_times, publish, why_unusable
+from bids_app.dataset.database import (
+    DATABASE_NAME,
+    UnusableIndex,
+    folder_times,
+    publish,
+    saved_images,
+)
 from bids_app.dataset.entities import parse_name
 from bids_app.dataset.folders import anat_folder, list_sessions
 from bids_app.options import Options
@@ -49,13 +55,12 @@ def discover(options: Options) -> tuple[Session, ...]:
     sessions = list_sessions(options.bids_dir, options.participant_labels, options.session_labels)
     found: dict[str, list[Scan]] = {anat_folder(session): [] for session in sessions}
     misnamed = []
-    for path in _image_paths(options, sessions):
-        folder = path.parent.relative_to(options.bids_dir).as_posix()
+    for folder, name in _images(options, sessions):
         if folder not in found:
             continue
-        scan = _scan(path, folder)
+        scan = _scan(options.bids_dir, folder, name)
         if scan is None:
-            misnamed.append(f"{folder}/{path.name}")
+            misnamed.append(f"{folder}/{name}")
         else:
             found[folder].append(scan)
     _warn_of_misnamed(sorted(misnamed))
@@ -65,15 +70,15 @@ def discover(options: Options) -> tuple[Session, ...]:
     )
 
 
-def _scan(path: Path, folder: str) -> Scan | None:
+def _scan(bids_dir: Path, folder: str, name: str) -> Scan | None:
     """Read a scan's name; None when it is no BIDS name or belongs to another folder."""
-    parsed = parse_name(path.name)
+    parsed = parse_name(name)
     if parsed is None or parsed.extension not in _EXTENSIONS:
         return None
     places = [f"{key}-{parsed.entities[key]}" for key in ("sub", "ses") if key in parsed.entities]
     if "/".join([*places, "anat"]) != folder:
         return None
-    return Scan(path, parsed.entities, parsed.suffix)
+    return Scan(bids_dir / folder / name, parsed.entities, parsed.suffix)
 
 
 def _warn_of_misnamed(names: Sequence[str]) -> None:
@@ -82,8 +87,14 @@ def _warn_of_misnamed(names: Sequence[str]) -> None:
         _log.warning("%d images do not have the BIDS name of their place: %s", len(names), shown)
 
 
-def _image_paths(options: Options, sessions: Sequence[Session]) -> list[Path]:
-    """Ask the saved index where there is a good one, otherwise index the selected subjects."""
+_Images = list[tuple[str, str]]
+
+
+def _images(options: Options, sessions: Sequence[Session]) -> _Images:
+    """Ask the saved index where there is a good one, otherwise index the selected subjects.
+
+    Gives each image's folder below the dataset, and its name.
+    """
     subjects = sorted({session.subject for session in sessions})
     directory = options.bids_database_dir
     if directory is None:
@@ -93,38 +104,35 @@ def _image_paths(options: Options, sessions: Sequence[Session]) -> list[Path]:
             return _index(options.bids_dir, subjects)
         return _index_and_save(options.bids_dir, directory)
     times = folder_times(options.bids_dir, map(anat_folder, sessions))
-    problem = why_unusable(directory, options.bids_dir, times)
-    if problem is None:
-        try:
-            return _query(options.bids_dir, None, directory)
-        except Exception as error:  # a damaged file fails in pybids, SQLAlchemy or SQLite
-            problem = f"cannot be read ({type(error).__name__})"
-    _log.warning(
-        "The index in %s %s: the folders are read instead. Delete it to have it made again.",
-        directory,
-        problem,
-    )
+    try:
+        return saved_images(directory, options.bids_dir, times)
+    except UnusableIndex as problem:
+        _log.warning(
+            "The index in %s %s: the folders are read instead. Delete it to have it made again.",
+            directory,
+            problem,
+        )
     return _index(options.bids_dir, subjects)
 
 
-def _index_and_save(bids_dir: Path, directory: Path) -> list[Path]:
+def _index_and_save(bids_dir: Path, directory: Path) -> _Images:
     """Index the whole dataset aside and keep the index for other runs."""
     times = folder_times(bids_dir, map(anat_folder, list_sessions(bids_dir)))
     with tempfile.TemporaryDirectory(prefix="cordlesion-index-") as aside:
-        paths = _query(bids_dir, None, Path(aside))
+        images = _query(bids_dir, None, Path(aside))
         try:
-            publish(Path(aside) / DATABASE_NAME, directory, bids_dir, times)
+            publish(Path(aside) / DATABASE_NAME, directory, bids_dir, times, images)
         except (OSError, sqlite3.Error) as error:
             _log.warning("The index could not be saved in %s: %s.", directory, error)
-    return paths
+    return images
 
 
-def _index(bids_dir: Path, subjects: Sequence[str]) -> list[Path]:
+def _index(bids_dir: Path, subjects: Sequence[str]) -> _Images:
     return _query(bids_dir, subjects, None)
 
 
-def _query(bids_dir: Path, subjects: Sequence[str] | None, database: Path | None) -> list[Path]:
-    """List the images that pybids sees, in memory or with a database that is made or read.
+def _query(bids_dir: Path, subjects: Sequence[str] | None, database: Path | None) -> _Images:
+    """List the images that pybids sees, in memory or with a database that is made.
 
     pybids takes entities from the whole path, so a dataset below ``/data/sub-9/func`` would
     look odd: all but the extension is therefore read from our own relative paths.
@@ -141,7 +149,8 @@ def _query(bids_dir: Path, subjects: Sequence[str] | None, database: Path | None
     )
     with _closing(layout):
         names = layout.get(return_type="file", extension=list(_EXTENSIONS))
-    return [Path(name) for name in names]
+    paths = [Path(name) for name in names]
+    return [(path.parent.relative_to(bids_dir).as_posix(), path.name) for path in paths]
 
 
 @contextlib.contextmanager

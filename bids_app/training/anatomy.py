@@ -282,7 +282,10 @@ def _draw_count(rng: np.random.Generator) -> int:
 
 
 def draw_lesion(
-    rng: np.random.Generator, lowest_mm: float, highest_mm: float, visible: float = 0.85
+    rng: np.random.Generator,
+    lowest_mm: float,
+    highest_mm: float,
+    visible: tuple[float, float] = (0.85, 0.85),
 ) -> LesionShape:
     """Draw one lesion between two heights.
 
@@ -291,8 +294,8 @@ def draw_lesion(
     rng : numpy.random.Generator
     lowest_mm, highest_mm : float
         Range of its centre along the cord.
-    visible : float
-        Probability of showing in a given channel; it always shows in one.
+    visible : tuple of float
+        Probability of showing in the first and in the second channel; it always shows in one.
 
     Returns
     -------
@@ -310,7 +313,7 @@ def draw_lesion(
         "wide": (rng.uniform(-0.3, 0.3), rng.uniform(-0.3, 0.3)),
     }[str(kind)]
     radius = rng.uniform(0.55, 1.1) if kind == "wide" else rng.uniform(0.24, 0.58)
-    shown = [rng.random() < visible, rng.random() < visible]
+    shown = [rng.random() < chance for chance in visible]
     if not any(shown):
         shown[int(rng.integers(2))] = True
     strengths = [float(rng.uniform(0.6, 1.4)) * flag for flag in shown]

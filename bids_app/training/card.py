@@ -80,14 +80,15 @@ def _data(rows: Sequence[Mapping[str, str]], cases: int) -> str:
 
 def _validation(dice: Mapping[str, Mapping[str, float]]) -> str:
     """Show each fold's mean Dice as nnU-Net reports it."""
+    dice = {fold: values for fold, values in dice.items() if values}
+    if not dice:
+        return "Trained on every case: none was left out to validate on."
     labels = list(next(iter(dice.values())))
     table = [["fold", *labels], ["---", *("---:" for _ in labels)]]
     table += [
         [fold, *(f"{values[label]:.3f}" for label in labels)] for fold, values in dice.items()
     ]
     text = "Mean Dice over each fold's validation cases, as nnU-Net reports it:\n\n"
-    if "all" in dice:
-        text += "Fold `all` has seen its validation cases in training: no measure of quality.\n\n"
     return text + "\n".join(f"| {' | '.join(line)} |" for line in table)
 
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from bids_app.documents import parse_json
-from bids_app.training.run import PLANNERS, Run, read_run
+from bids_app.training.run import EVERY_CASE, PLANNERS, Run, read_run
 
 Emit = Callable[[Mapping[str, Any]], None]
 
@@ -166,7 +166,7 @@ def _keep_references(run: Run) -> None:
 
 
 def _fold(run: Run, fold: str, device: str, n_cpus: int, emit: Emit) -> None:
-    """Train a fold, or go on with it, and predict its validation cases."""
+    """Train a fold, or go on with it, and predict the cases that it leaves out."""
     import torch
     from nnunetv2.run.load_pretrained_weights import load_pretrained_weights
     from nnunetv2.run.run_training import get_trainer_from_args
@@ -179,7 +179,8 @@ def _fold(run: Run, fold: str, device: str, n_cpus: int, emit: Emit) -> None:
     place = run.results / f"fold_{fold}"
     checkpoint = _checkpoint(place)
     trainer = get_trainer_from_args(
-        *(run.settings.dataset, run.settings.configuration, fold if fold == "all" else int(fold)),
+        *(run.settings.dataset, run.settings.configuration),
+        fold if fold == EVERY_CASE else int(fold),
         *("nnUNetTrainer", run.plans_name, checkpoint is not None),
         device=torch.device(device),
     )
@@ -197,8 +198,9 @@ def _fold(run: Run, fold: str, device: str, n_cpus: int, emit: Emit) -> None:
     emit({"event": "start", "fold": fold, "epoch": trainer.current_epoch, "device": device})
     if checkpoint is None or checkpoint.name != "checkpoint_final.pth":
         trainer.run_training()
-    emit({"event": "stage", "stage": f"validating fold {fold}"})
-    trainer.perform_actual_validation(save_probabilities=True)
+    if fold != EVERY_CASE:
+        emit({"event": "stage", "stage": f"validating fold {fold}"})
+        trainer.perform_actual_validation(save_probabilities=True)
 
 
 def _checkpoint(place: Path) -> Path | None:

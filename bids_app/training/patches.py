@@ -138,13 +138,13 @@ def render_example(
 
 
 def _draw_present(rng: np.random.Generator) -> tuple[bool, bool]:
-    """Which channels there are: both in half of the examples, else one alone.
+    """Which channels there are: both in most of the examples, else one alone.
 
     The second is alone more often than the first: with both there, a network that has learned
     the first has little to gain from learning the second.
     """
     chance = rng.random()
-    return (True, True) if chance < 0.48 else ((True, False) if chance < 0.7 else (False, True))
+    return (True, True) if chance < 0.6 else ((True, False) if chance < 0.77 else (False, True))
 
 
 def _draw_field(

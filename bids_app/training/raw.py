@@ -13,6 +13,7 @@ from typing import Any
 
 from bids_app.documents import parse_json
 from bids_app.errors import UsageError
+from bids_app.training.run import EVERY_CASE
 
 _NAME = re.compile(r"Dataset\d{3}_\w+")
 _SHOWN = 5
@@ -145,7 +146,7 @@ def check_folds(raw: RawDataset, folds: Sequence[str]) -> None:
             f"{_listed(unknown)}."
         )
     for fold in folds:
-        if fold == "all":
+        if fold == EVERY_CASE:
             continue
         if int(fold) >= len(raw.splits):
             raise UsageError(

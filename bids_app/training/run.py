@@ -12,6 +12,8 @@ from bids_app.documents import parse_json
 from bids_app.errors import UsageError
 
 RUN_FILE = "run.json"
+# nnU-Net's name for the fold that trains on every case and leaves none out to validate on.
+EVERY_CASE = "all"
 _MOVED = "nnUNetMovedPlans"
 _MOST_WORKERS = 12
 
@@ -114,9 +116,11 @@ class Run:
         return (self.preprocessed / "prepared.json").is_file()
 
     def is_finished(self, fold: str) -> bool:
-        """Tell whether a fold is trained and validated."""
+        """Tell whether a fold is trained, and validated where it leaves cases out."""
         place = self.results / f"fold_{fold}"
-        files = (place / "checkpoint_final.pth", place / "validation" / "summary.json")
+        files = [place / "checkpoint_final.pth"]
+        if fold != EVERY_CASE:
+            files.append(place / "validation" / "summary.json")
         return all(path.is_file() for path in files)
 
     def environment(
@@ -203,8 +207,10 @@ def validation_dice(run: Run, fold: str) -> dict[str, float]:
     Returns
     -------
     dict
-        By the label's name in ``dataset.json``.
+        By the label's name in ``dataset.json``; empty for the fold that leaves no case out.
     """
+    if fold == EVERY_CASE:
+        return {}
     place = run.results / f"fold_{fold}" / "validation"
     means = parse_json((place / "summary.json").read_text(encoding="utf-8"))["mean"]
     labels = parse_json((run.results / "dataset.json").read_text(encoding="utf-8"))["labels"]

@@ -8,7 +8,8 @@ both contrasts as registered, the T2w only, the second only (on the T2w's grid),
 second moved by a further 2 mm, and both as their headers place them; late fusion merges the
 second and third by coverage. Lesion metrics are the challenge's (a reference lesion counts as
 found at IoU 0.2 or more; predictions count from probability 0.5); the probability of a lesion
-is its mean. Seeds differ from those of the training.
+is its mean. Seeds differ from those of the training. A second table tells lesions that show in the
+T2w from those that show in the second contrast alone, and small ones from large ones.
 """
 
 from __future__ import annotations
@@ -67,6 +68,16 @@ class Result:
     lesion_dice: float
     chances: np.ndarray
     right: np.ndarray
+    known: tuple[Known, ...] = ()
+
+
+@dataclass(frozen=True)
+class Known:
+    """A reference lesion, and whether it was found."""
+
+    in_first: bool
+    volume_mm3: float
+    found: bool
 
 
 def session(index: int, seed: int) -> Imaged:
@@ -91,13 +102,24 @@ def read(imaged: Imaged, found: Segmentation, preset: Preset) -> Result:
     overlaps = match_instances(truth, findings.instances)
     labels = np.asarray(overlaps.predicted_labels)
     chances = np.array([found.lesion[findings.instances == label].mean() for label in labels])
-    right = (np.asarray(overlaps.iou) >= 0.2).any(axis=0) if len(labels) else np.zeros(0, bool)
+    fits = np.asarray(overlaps.iou) >= 0.2
+    right = fits.any(axis=0) if len(labels) else np.zeros(0, bool)
+    voxel_mm3 = float(np.prod(spacing_mm))
+    known = [
+        Known(
+            bool(imaged.lesion_in_first[truth == label].mean() >= 0.5),
+            float((truth == label).sum() * voxel_mm3),
+            bool(fit.any()),
+        )
+        for label, fit in zip(overlaps.reference_labels, fits, strict=True)
+    ]
     return Result(
         score_predictions(overlaps, chances),
         dice(imaged.cord, findings.cord),
         dice(imaged.lesion, findings.lesion),
         chances,
         right,
+        tuple(known),
     )
 
 
@@ -208,7 +230,30 @@ def main() -> None:
         table.add_column(heading, justify="left" if heading == "input" else "right")
     for name, rows in results.items():
         table.add_row(name, *summarise(rows))
-    Console(width=140).print(table)
+    console = Console(width=140)
+    console.print(table)
+    console.print(_found_table(results))
+
+
+_SIZES_MM3 = ((0.0, 30.0), (30.0, 120.0), (120.0, np.inf))
+
+
+def _found_table(results: dict[str, list[Result]]) -> Table:
+    """Count the lesions that were found, by where they show and by size."""
+    table = Table(title="lesions found, of those there are")
+    table.add_column("input")
+    groups = [(first, low, high) for first in (True, False) for low, high in _SIZES_MM3]
+    for first, low, high in groups:
+        where = "in the T2w" if first else "second alone"
+        table.add_column(f"{where}, {low:g} to {high:g} mm³", justify="right")
+    for name, rows in results.items():
+        lesions = [lesion for row in rows for lesion in row.known]
+        cells = []
+        for first, low, high in groups:
+            some = [x for x in lesions if x.in_first == first and low <= x.volume_mm3 < high]
+            cells.append(f"{sum(x.found for x in some)} of {len(some)}")
+        table.add_row(name, *cells)
+    return table
 
 
 if __name__ == "__main__":

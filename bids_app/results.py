@@ -14,7 +14,7 @@ from bids_app.dataset.derivatives import bids_uri, seal, sidecar_path, unseal
 from bids_app.files import write_json, write_tsv
 from bids_app.imaging.grids import box_around, crop, from_canonical
 from bids_app.imaging.itk import write_transform
-from bids_app.imaging.volumes import write_volume
+from bids_app.imaging.volumes import shorten, write_volume
 from bids_app.lesions.columns import lesion_column_names, lesion_dictionary, lesion_rows
 from bids_app.lesions.level_columns import level_column_names, level_dictionary, level_rows
 from bids_app.lesions.preset import Preset
@@ -113,7 +113,7 @@ def write_session(
         write_in_template(job, result.in_template, _common(job, provenance) | sources)
     second = result.prepared.channels[1] if len(result.prepared.channels) > 1 else None
     if second is not None and "second_preproc" in job.outputs:
-        images["second_preproc"] = (second.data, np.float32)
+        images["second_preproc"] = (shorten(second.data), np.float32)
     about = _sidecars(job, result, provenance)
     if "shown" in job.outputs:
         cord = from_canonical(findings.cord, result.original).data

@@ -34,8 +34,11 @@ from bids_app.imaging._checks import (
 )
 from bids_app.records import FloatArray, IntArray, Volume
 
-# A trade of file size for time: level 9 needs four times as long as 5 for 1 % less.
-_GZIP_LEVEL = 5
+# A trade of file size for time. Labels: level 9 needs four times as long as 5 for 1 % less. Floats:
+# level 5 needs twice as long as 1, and does not make them smaller.
+_LEVEL_OF_INTEGERS, _LEVEL_OF_FLOATS = 5, 1
+# Bits of a resampled image after the leading one: 1.2e-4 of a value, well below any noise.
+_IMAGE_BITS = 12
 # What may follow the voxels without harm: padding.
 _TRAILING_BYTES = 1 << 20
 
@@ -139,8 +142,33 @@ def write_volume(path: Path, data: FloatArray | IntArray | NDArray[Any], affine:
         raise ValueError(f"{path} must end in .nii or .nii.gz.")
     encoded = _encode(data, np.asarray(affine, dtype=np.float64))
     if path.name.endswith(".gz"):
-        encoded = _gzip(encoded)
+        level = _LEVEL_OF_FLOATS if np.asarray(data).dtype.kind == "f" else _LEVEL_OF_INTEGERS
+        encoded = _gzip(encoded, level)
     write_bytes(path, encoded)
+
+
+def shorten(image: FloatArray) -> FloatArray:
+    """Round an image's values to 13 significant bits, so that it compresses by a third.
+
+    Parameters
+    ----------
+    image : ndarray of float
+        Finite.
+
+    Returns
+    -------
+    ndarray of float32
+        Within 1.3e-4 of each value, relative to it; whole numbers up to 8192 stay what they are.
+
+    Examples
+    --------
+    >>> shorten(np.array([0.0, -3.0, 8191.0, 8193.5])).tolist()
+    [0.0, -3.0, 8191.0, 8194.0]
+    """
+    dropped = 23 - _IMAGE_BITS
+    bits = np.ascontiguousarray(image, np.float32).view(np.uint32)
+    half, kept = np.uint32(1 << (dropped - 1)), np.uint32(0xFFFFFFFF ^ ((1 << dropped) - 1))
+    return ((bits + half) & kept).view(np.float32)
 
 
 def _decode(path: Path) -> tuple[Any, FloatArray]:
@@ -233,11 +261,11 @@ def _encode(data: NDArray[Any], affine: FloatArray) -> bytes:
     return bytes(image.to_bytes())
 
 
-def _gzip(content: bytes) -> bytes:
+def _gzip(content: bytes, level: int) -> bytes:
     """Compress without a time and a name, which would make each copy different."""
     buffer = io.BytesIO()
     with gzip.GzipFile(
-        filename="", mode="wb", compresslevel=_GZIP_LEVEL, fileobj=buffer, mtime=0
+        filename="", mode="wb", compresslevel=level, fileobj=buffer, mtime=0
     ) as stream:
         stream.write(content)
     return buffer.getvalue()

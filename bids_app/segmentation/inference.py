@@ -81,8 +81,9 @@ def segment(
     Returns
     -------
     Segmentation
-        On the grid of `prepared`. The uncertainty is the binary entropy of the lesion
-        probability in bits, 0 where the network is sure and 1 where it is undecided.
+        On the grid of `prepared`, probabilities rounded to multiples of 2^-16. The uncertainty
+        is the binary entropy of the lesion probability in bits, 0 where the network is sure and
+        1 where it is undecided.
 
     Raises
     ------
@@ -106,8 +107,13 @@ def segment(
         prepared = replace(prepared, rough_cord=outside >= 0.5)
     if combination is not None and combination.rule == "vote":
         return _vote(prepared, model, outside, combination.fold_threshold)
-    cord, lesion = _read(prepared, model, outside)
+    cord, lesion = map(_rounded, _read(prepared, model, outside))
     return Segmentation(cord=cord, lesion=lesion, uncertainty=entropy_bits(lesion))
+
+
+def _rounded(probability: FloatArray) -> FloatArray:
+    """Round to multiples of 2^-16, so that background is 0 and the files take a tenth."""
+    return np.asarray(np.rint(probability * np.float32(2**16)) * np.float32(2**-16))
 
 
 def _read(
@@ -134,7 +140,7 @@ def _vote(
         votes += one_lesion >= threshold
     # Division, not multiplication by 1/n: three of five has to be the number nearest to 0.6.
     folds = np.float32(len(model.networks))
-    return Segmentation(cord / folds, votes / folds, entropy_bits(lesion / folds))
+    return Segmentation(_rounded(cord / folds), votes / folds, entropy_bits(lesion / folds))
 
 
 def predict_cord(prepared: Prepared, model: Model) -> FloatArray:
@@ -156,12 +162,11 @@ def entropy_bits(probability: FloatArray) -> FloatArray:
     >>> entropy_bits(np.array([0.0, 0.5, 1.0])).tolist()
     [0.0, 1.0, 0.0]
     """
-    p = np.clip(probability, 0, 1)
-    bits = np.zeros_like(p)
-    for share in (p, 1 - p):
-        some = share > 0
-        bits[some] -= share[some] * np.log2(share[some])
-    return np.clip(bits, 0, 1)
+    bits = np.zeros_like(probability)
+    unsure = (probability > 0) & (probability < 1)
+    p = probability[unsure]
+    bits[unsure] = np.clip(-p * np.log2(p) - (1 - p) * np.log2(1 - p), 0, 1)
+    return bits
 
 
 def predict(

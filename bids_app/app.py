@@ -1,4 +1,4 @@
-"""Run the BIDS App's two levels: plan, work, tell, and leave a record of the run."""
+"""Run the participant level: plan, work, tell, and leave a record of the run."""
 
 from __future__ import annotations
 
@@ -13,8 +13,6 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
-from rich.console import Console
-
 from bids_app import __version__
 from bids_app.errors import NoUsableData
 from bids_app.execution.batch import slurm_number
@@ -22,13 +20,13 @@ from bids_app.execution.local import StoppedBySignal, describe, run_jobs, stop_o
 from bids_app.execution.notes import Notes
 from bids_app.files import write_json
 from bids_app.follow_up import compare_sessions
-from bids_app.group_level import set_up, summarise, tabulate_cohort
 from bids_app.options import Options
 from bids_app.planning import Plan, plan_run
 from bids_app.records import Outcome
 from bids_app.reporting import write_reports
-from bids_app.terminal.progress import RunProgress, is_live
-from bids_app.terminal.tables import attention_table, cohort_table, totals_table
+from bids_app.root import set_up
+from bids_app.terminal.progress import RunProgress
+from bids_app.terminal.tables import attention_table, totals_table
 from bids_app.worker import Worker
 
 log = logging.getLogger("bids_app")
@@ -177,39 +175,6 @@ def _run_reports(options: Options) -> int:
         print(f"{identifier}: {'report written' if error is None else error}")
     print(f"Reports: {count - failed} written, {failed} failed. Results: {options.out_dir}")
     return 1 if failed else 0
-
-
-def run_group(options: Options) -> int:
-    """Write the tables of the cohort from the derivatives.
-
-    Returns
-    -------
-    int
-        Always 0: failed and missing sessions are in the tables.
-
-    Raises
-    ------
-    NoUsableData
-        When no session has results, or all are left out.
-    """
-    tables = tabulate_cohort(options) if options.dry_run else summarise(options)
-    counted = tables.counted["status"].value_counts()
-    counts = {key: int(counted.get(key, 0)) for key in ("done", "failed", "missing", "excluded")}
-    for remark in tables.remarks:
-        log.warning("%s", remark)
-    if not counts["done"]:
-        raise NoUsableData(
-            f"No session in {options.out_dir} is done and counts, so there is nothing to "
-            "summarise; run the participant level first."
-        )
-    if is_live(sys.stdout):
-        Console().print(cohort_table(counts))
-    if not counts["excluded"] and options.decisions_file is None:
-        del counts["excluded"]
-    parts = ", ".join(f"{number} {key}" for key, number in counts.items())
-    end = "Nothing was written." if options.dry_run else f"Tables: {options.out_dir}/group_*.tsv"
-    print(f"Group: {parts}. {end}")
-    return 0
 
 
 @contextmanager

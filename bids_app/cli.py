@@ -221,9 +221,13 @@ def _run(namespace: argparse.Namespace) -> int:
         from bids_app.dry_run import show_run
 
         return show_run(options)
-    from bids_app.app import run_group, run_participant
+    if options.level == "participant":
+        from bids_app.app import run_participant
 
-    return run_participant(options) if options.level == "participant" else run_group(options)
+        return run_participant(options)
+    from bids_app.group_level import run_group
+
+    return run_group(options)
 
 
 def _refuse_what_is_not_there(options: Options) -> None:

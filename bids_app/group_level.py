@@ -3,27 +3,29 @@
 from __future__ import annotations
 
 import logging
-import os
+import sys
 from collections.abc import Mapping
 from dataclasses import replace
+
+from rich.console import Console
 
 from bids_app.cohort.aggregate import CohortTables, aggregate
 from bids_app.cohort.read import find_sessions
 from bids_app.cohort.tables import participant_column
 from bids_app.dataset.decisions import read_decisions
-from bids_app.dataset.derivatives import shared_dictionary
 from bids_app.dataset.folders import list_sessions
 from bids_app.dataset.participants import check_columns, read_participants
-from bids_app.dataset.rootfiles import write_root_files
 from bids_app.dataset.templates import PAM50
 from bids_app.dataset.times import read_years
-from bids_app.errors import UsageError
+from bids_app.errors import NoUsableData, UsageError
 from bids_app.files import write_json, write_tsv
 from bids_app.frequency import write_frequency_maps
 from bids_app.group_report import write_group_report
-from bids_app.lesions.columns import lesion_dictionary
 from bids_app.options import DECISIONS_NAME, Options
 from bids_app.records import Decision
+from bids_app.root import set_up
+from bids_app.terminal.progress import is_live
+from bids_app.terminal.tables import cohort_table
 
 TABLES = ("sessions", "lesions", "summary", "statistics", "qc")
 """Each is written as ``group_<name>.tsv`` with a JSON file beside it."""
@@ -31,12 +33,37 @@ TABLES = ("sessions", "lesions", "summary", "statistics", "qc")
 log = logging.getLogger("bids_app")
 
 
-def set_up(options: Options) -> None:
-    """Write the files at the top of the derivatives."""
-    write_root_files(options.out_dir, options.bids_dir, os.environ, options.derivatives)
-    if options.outputs == "minimal":
-        about = {"Description": "Each lesion of a session.", "SpatialReference": "orig"}
-        write_json(shared_dictionary(options.out_dir), {**about, **lesion_dictionary()})
+def run_group(options: Options) -> int:
+    """Write the tables of the cohort from the derivatives.
+
+    Returns
+    -------
+    int
+        Always 0: failed and missing sessions are in the tables.
+
+    Raises
+    ------
+    NoUsableData
+        When no session has results, or all are left out.
+    """
+    tables = tabulate_cohort(options) if options.dry_run else summarise(options)
+    counted = tables.counted["status"].value_counts()
+    counts = {key: int(counted.get(key, 0)) for key in ("done", "failed", "missing", "excluded")}
+    for remark in tables.remarks:
+        log.warning("%s", remark)
+    if not counts["done"]:
+        raise NoUsableData(
+            f"No session in {options.out_dir} is done and counts, so there is nothing to "
+            "summarise; run the participant level first."
+        )
+    if is_live(sys.stdout):
+        Console().print(cohort_table(counts))
+    if not counts["excluded"] and options.decisions_file is None:
+        del counts["excluded"]
+    parts = ", ".join(f"{number} {key}" for key, number in counts.items())
+    end = "Nothing was written." if options.dry_run else f"Tables: {options.out_dir}/group_*.tsv"
+    print(f"Group: {parts}. {end}")
+    return 0
 
 
 def tabulate_cohort(options: Options) -> CohortTables:

@@ -9,7 +9,7 @@ import numpy as np
 
 from bids_app.errors import NoCordFound
 from bids_app.given import UNKNOWN, Known, add_levels, as_given
-from bids_app.imaging.grids import resample_to, to_canonical
+from bids_app.imaging.grids import mark_around, resample_to, to_canonical
 from bids_app.imaging.registration import register
 from bids_app.lesions.fusion import fuse
 from bids_app.lesions.measure import measure
@@ -35,6 +35,9 @@ if TYPE_CHECKING:
 
 # A centimetre of a thin cord. In noise and in a brain less than this is taken for one.
 _LEAST_CORD_MM3 = 400.0
+# The second contrast's cord is looked for so far from where the headers put the reference's.
+_HEADERS_MAY_ERR_MM = 30.0
+_MOST_POINTS = 300
 
 
 def find_lesions(
@@ -161,13 +164,28 @@ def prepare(
         if not (cord >= 0.5).any():
             # A cord that only the other image shows would be drawn into one of something else.
             return Prepared((reference, None))
-    moving_cord = predict_cord(Prepared((None, second)), cord_model)
+    moving_cord = _cord_of_second(second, Volume(cord, reference.affine), cord_model)
     alignment = register(second, reference, cord, moving_cord, threads=threads)
     moved = resample_to(second, reference, np.asarray(alignment.matrix), interpolation="linear")
     theirs = replace(second, data=moving_cord >= 0.5)
     theirs = resample_to(theirs, reference, np.asarray(alignment.matrix), "nearest")
     rough_cord = np.logical_or(cord >= 0.5, theirs.data)
     return Prepared((reference, moved), alignment, rough_cord=rough_cord)
+
+
+def _cord_of_second(second: Volume, cord: Volume, model: Model) -> FloatArray:
+    """Find the second contrast's cord where the headers put the reference's, or anywhere."""
+    from bids_app.segmentation.inference import predict_cord
+
+    voxels = np.argwhere(cord.data >= 0.5)
+    some = voxels[:: max(1, len(voxels) // _MOST_POINTS)]
+    points = some @ cord.affine[:3, :3].T + cord.affine[:3, 3]
+    near = mark_around(points, second, _HEADERS_MAY_ERR_MM)
+    if near.any():
+        found = predict_cord(Prepared((None, second), rough_cord=near), model)
+        if np.count_nonzero(found >= 0.5) * second.voxel_mm3 >= _LEAST_CORD_MM3:
+            return found
+    return predict_cord(Prepared((None, second)), model)
 
 
 def _warnings(prepared: Prepared) -> tuple[str, ...]:

@@ -65,11 +65,10 @@ def _of_second(
         return {}
     matrix = np.asarray(alignment.matrix, dtype=np.float64)
     back = np.linalg.inv(matrix)
-    cord, lesion = (
-        resample_to(Volume(mask, reference.affine), second, back, "nearest").data > 0
-        for mask in (findings.cord, findings.lesion)
-    )
-    signal = judge_signal(second.data, cord, lesion, second.spacing_mm)
+    # Lesions are part of the cord: one image holds both.
+    both = findings.cord.astype(np.uint8) + findings.lesion
+    both = resample_to(Volume(both, reference.affine), second, back, "nearest").data
+    signal = judge_signal(second.data, both > 0, both > 1, second.spacing_mm)
     seen = coverage(second, reference, matrix)[findings.cord]
     scores = (alignment.score_registered, alignment.score_headers)
     return {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -120,13 +121,10 @@ def write_session(
         shown = _shown_part(result.original, cord)
         write_volume(job.outputs["shown"], shown.data, shown.affine)
         write_json(sidecar_path(job.outputs["shown"]), about["shown"])
-    for key, (data, dtype) in images.items():
-        if key not in job.outputs:
-            continue
-        volume = from_canonical(np.asarray(data).astype(dtype), result.original)
-        write_volume(job.outputs[key], volume.data, volume.affine)
-        if key not in ("lesion_mask", "instances", "vertebrae"):
-            write_json(sidecar_path(job.outputs[key]), about[key])
+    wanted = {key: image for key, image in images.items() if key in job.outputs}
+    for key in wanted.keys() - {"lesion_mask", "instances", "vertebrae"}:
+        write_json(sidecar_path(job.outputs[key]), about[key])
+    _write_images(job, wanted, result.original, provenance.options.n_cpus)
     if "transform" in job.outputs and result.prepared.alignment is not None:
         write_transform(job.outputs["transform"], result.prepared.alignment.matrix)
     write_tsv(job.outputs["lesion_table"], lesion_column_names(), lesion_rows(result.lesions))
@@ -135,6 +133,23 @@ def write_session(
             job.outputs["lesion_table_dictionary"], {**about["instances"], **lesion_dictionary()}
         )
     seal(job, about["lesion_mask"], inputs_hash)
+
+
+def _write_images(
+    job: Job,
+    images: Mapping[str, tuple[Any, type[np.generic]]],
+    original: Volume,
+    threads: int,
+) -> None:
+    """Write images on the reference's own grid, several at a time: most of it is compressing."""
+
+    def write(key: str) -> None:
+        data, dtype = images[key]
+        volume = from_canonical(np.asarray(data).astype(dtype), original)
+        write_volume(job.outputs[key], volume.data, volume.affine)
+
+    with ThreadPoolExecutor(threads) as pool:
+        list(pool.map(write, images))
 
 
 def _shown_part(original: Volume, cord: Any) -> Volume:

@@ -21,9 +21,9 @@ from bids_app.execution.local import describe
 from bids_app.execution.slurm import cancel, submit_arrays
 from bids_app.execution.submission import Submission, Task
 from bids_app.files import write_json
-from bids_app.group_level import set_up
 from bids_app.options import Options
 from bids_app.records import Outcome
+from bids_app.root import set_up
 
 
 def hand_over(options: Options, request: Request, selection: Selection, command: str) -> Submission:

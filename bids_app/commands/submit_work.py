@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bids_app.app import carry_out, record_failures, run_group
+from bids_app.app import carry_out, record_failures
 from bids_app.commands.submit_container import Container, run
 from bids_app.commands.submit_status import report
 from bids_app.dataset.templates import TemplateFiles
@@ -18,6 +18,7 @@ from bids_app.execution.notes import Notes
 from bids_app.execution.queue import ask
 from bids_app.execution.submission import Submission, read_submission
 from bids_app.follow_up import compare_sessions
+from bids_app.group_level import run_group
 from bids_app.lesions.preset import Preset
 from bids_app.options import Options
 from bids_app.planning import Plan

@@ -81,9 +81,9 @@ def build_scene(
         return None
     # Where the cords give the starts, parts that the headers put apart may still meet.
     usable = region if all(line is not None for line in lines) else shared
-    voxels = np.random.default_rng(seed).permutation(np.argwhere(usable))
+    voxels = np.random.default_rng(seed).permutation(np.flatnonzero(usable))
     half = min(MOST_POINTS, len(voxels) // 2)
-    points = _world(voxels[: 2 * half], fixed)
+    points = _world(np.stack(np.unravel_index(voxels[: 2 * half], usable.shape), axis=1), fixed)
     near = crop(fixed, box_around(region, fixed.spacing_mm, REGION_MM))
     around = _box_of(points, other, cords[1], REACH_MM + REGION_MM)
     seen = list(map_over(comparable, (near, crop(other, around)), (other, fixed)))

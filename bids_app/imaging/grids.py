@@ -108,6 +108,38 @@ def box_around(mask: BoolArray, spacing_mm: tuple[float, float, float], margin_m
     return parts[0], parts[1], parts[2]
 
 
+def mark_around(points_mm: FloatArray, image: Volume, margin_mm: float) -> BoolArray:
+    """Mark a box of voxels around each point, as far as the image goes.
+
+    Parameters
+    ----------
+    points_mm : ndarray of shape (n, 3)
+        RAS+.
+    image : Volume
+    margin_mm : float
+        Half of the boxes' sides, along the array's axes.
+
+    Returns
+    -------
+    ndarray of bool, of the image's shape
+        Empty where no box meets the image.
+
+    Examples
+    --------
+    >>> line = Volume(np.zeros((9, 1, 1)), np.diag([2.0, 1.0, 1.0, 1.0]))
+    >>> np.flatnonzero(mark_around(np.array([[1.9, 0, 0], [99, 0, 0]]), line, 3.0)).tolist()
+    [0, 1, 2]
+    """
+    marked = np.zeros(image.data.shape, dtype=bool)
+    index = (points_mm - image.affine[:3, 3]) @ np.linalg.inv(image.affine[:3, :3]).T
+    margin = margin_mm / np.array(image.spacing_mm)
+    low = np.clip(np.ceil(index - margin), 0, None).astype(int)
+    high = np.clip(np.floor(index + margin) + 1, 0, None).astype(int)
+    for start, stop in zip(low, high, strict=True):
+        marked[tuple(slice(a, b) for a, b in zip(start, stop, strict=True))] = True
+    return marked
+
+
 def crop(volume: Volume, box: Box) -> Volume:
     """Cut a box out of a volume; what is left keeps its place in the world.
 

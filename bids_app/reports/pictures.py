@@ -30,6 +30,8 @@ _CARD_HALF_MM = (16.0, 16.0, 26.0)
 _OVERVIEW_PIXELS_PER_MM = 4.0
 _CORD_COLOR = (120, 170, 255)
 _LOAD_COLUMNS, _LOAD_COLOR = 90, (230, 159, 0)
+# Half the time of the usual 6, and a twentieth more in size.
+_PNG_LEVEL = 3
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,7 @@ class LesionPictures:
 def data_address(picture: Picture) -> str:
     """Write a picture as PNG into a ``data:`` address."""
     buffer = io.BytesIO()
-    Image.fromarray(picture).save(buffer, "PNG", optimize=False)
+    Image.fromarray(picture).save(buffer, "PNG", compress_level=_PNG_LEVEL)
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 

@@ -146,6 +146,8 @@ def _vote(
 def predict_cord(prepared: Prepared, model: Model) -> FloatArray:
     """Give a quick cord probability: one pass without overlap or mirroring.
 
+    Where `prepared` has a rough cord, only tiles that meet it are looked at.
+
     Raises
     ------
     MissingResource
@@ -201,7 +203,7 @@ def predict(
     letters = model.manifest.orientation
     turned = tuple(None if channel is None else orient(channel, letters) for channel in channels)
     data, grid = to_network(turned, model)
-    cord = None if quick or whole else _known_cord(prepared, model, grid)
+    cord = None if whole else _known_cord(prepared, model, grid)
     with torch.inference_mode():
         padded, reverse = _pad(data, model)
         if cord is not None:
@@ -239,16 +241,20 @@ def _predict_logits(
     unguided = cord is None and not quick and "cord" not in model.manifest.outputs
     if whole or unguided:
         return slide(data, model, 0.5, mirror)
+    logits = _nothing(model, tuple(data.shape[1:]))
+    # One fold says well enough where to look.
+    one = replace(model, networks=model.networks[:1])
+    if quick:
+        return _over(slide(data, one, 1.0, False, cord), logits)
     if cord is None:
-        # One fold says well enough where to look.
-        one = replace(model, networks=model.networks[:1])
         logits = slide(data, one, 1.0, False)
-        if quick:
-            return logits
         cord = _coarse_cord(logits, model)
-    else:
-        logits = _nothing(model, tuple(data.shape[1:]))
     close = slide(data, model, 0.5, mirror, large_pieces(cord))
+    return _over(close, logits)
+
+
+def _over(close: Tensor, logits: Tensor) -> Tensor:
+    """Lay what was looked at over what is taken for granted."""
     return torch.where(torch.isnan(close), logits, close)
 
 

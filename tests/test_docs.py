@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shlex
@@ -100,3 +101,16 @@ def test_the_tutorial_works_from_its_first_line_to_its_last(tmp_path: Path) -> N
 
 def _environment() -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": str(ROOT)}
+
+
+def test_the_notebook_was_executed_and_shows_its_tables() -> None:
+    notebook = json.loads((ROOT / "docs" / "general_specific.ipynb").read_text(encoding="utf-8"))
+    cells = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
+    outputs = [output for cell in cells for output in cell["outputs"]]
+    assert all(cell["outputs"] for cell in cells)
+    assert {output["output_type"] for output in outputs} <= {"execute_result", "display_data"}
+    shown = "".join("".join(output["data"]["text/plain"]) for output in outputs)
+    table = (ROOT / "docs" / "general_specific" / "dice_lesion.tsv").read_text().splitlines()[1:]
+    for line in table:
+        for value in line.split("\t")[1:]:
+            assert f"{float(value):.3f}" in shown

@@ -205,12 +205,17 @@ def _coverage_notes(
 
 def _test_notes(tests: Sequence[Test], options: CompareOptions) -> Iterator[str]:
     first = [row for row in tests if row.metric == options.metrics[0]]
-    hints = dict.fromkeys(
-        f"{row.test_set}, {row.model_a} against {row.model_b}: {row.note}."
-        for row in first
-        if row.note and "least" in row.note
-    )
-    yield from hints
+    hints: dict[str, list[str]] = {}
+    for row in first:
+        if row.note and "least" in row.note:
+            where = f"{row.model_a} against {row.model_b} on {row.test_set}"
+            hints.setdefault(row.note, []).append(where)
+    for note, pairs in hints.items():
+        said = note[0].upper() + note[1:]
+        if len(pairs) == len(first) > 1:
+            yield f"{said}: in all {len(pairs)} comparisons."
+        else:
+            yield f"{said}: {'; '.join(pairs)}."
     if first:
         yield (
             f"p values are corrected within each metric. Decide by the first one, "

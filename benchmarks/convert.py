@@ -6,19 +6,25 @@ Each group of four subjects has five sessions: two with a STIR, one with a PSIR,
 and one with a T2w alone. `--no-second` takes the T2w of each only; `--no-cord` removes the cord
 masks, so that the model in the box finds the cord. `--copies` takes each subject so many times,
 under other names: files are linked, everything is read and computed anew. Writing is not timed.
-Memory is the largest resident set of the main process plus, for each worker, that of the largest
-worker: an upper bound.
+Memory is that of the main process and its workers together, each with its share of what they
+share, in each fifth of the cases: flat, or growing with their number.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
+import os
+import re
 import resource
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from pathlib import Path
+
+import numpy as np
 
 from bids_app.cli import main as cordlesion
 
@@ -58,17 +64,59 @@ def main() -> None:
         sessions = len(list(demo.glob("sub-*/ses-*/anat")))
         for what in ("first", "again"):
             start, cpu = time.monotonic(), _cpu_seconds()
-            code = cordlesion(command)
+            with _Watch(Path(place, "raw")) as watch:
+                code = cordlesion(command)
             wall, used = time.monotonic() - start, _cpu_seconds() - cpu
             print(
                 f"{what}: exit code {code}; {sessions} sessions on {arguments.n_cpus} processes: "
                 f"{wall:.1f} s by the clock, {used:.1f} s of CPU ({used / sessions:.2f} a session)"
             )
-    own, worker = (
-        resource.getrusage(who).ru_maxrss / 1024
-        for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
-    )
-    print(f"memory: main process {own:.0f} MB, largest worker {worker:.0f} MB")
+            watch.tell()
+
+
+class _Watch:
+    """Samples how many cases are written, and the memory of this process and its children."""
+
+    def __init__(self, raw: Path) -> None:
+        self.raw, self.samples, self._done = raw, [], threading.Event()
+        self._thread = threading.Thread(target=self._sample)
+
+    def __enter__(self) -> _Watch:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._done.set()
+        self._thread.join()
+
+    def _sample(self) -> None:
+        while not self._done.wait(0.5):
+            cases = len(list(self.raw.glob("*/imagesTr/*_0000.nii.gz")))
+            self.samples.append((cases, _memory_mb()))
+
+    def tell(self) -> None:
+        """Print the mean memory of each fifth of the cases."""
+        most = max((cases for cases, _ in self.samples), default=0)
+        for fifth in range(5):
+            low, high = most * fifth / 5, most * (fifth + 1) / 5
+            some = [memory for cases, memory in self.samples if low < cases <= high]
+            if some:
+                print(
+                    f"  cases {low:.0f} to {high:.0f}: {np.mean(some):.0f} MB, "
+                    f"at most {max(some):.0f}"
+                )
+
+
+def _memory_mb() -> float:
+    """Give the proportional set size of this process and its children."""
+    total = 0
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError, IndexError):
+            parent = int((folder / "stat").read_text().rsplit(")", 1)[1].split()[1])
+            if os.getpid() in (parent, int(folder.name)):
+                text = (folder / "smaps_rollup").read_text()
+                total += int(re.findall(r"^Pss:\s+(\d+)", text, re.MULTILINE)[0])
+    return total / 1024
 
 
 def _multiply(bids: Path, copies: int) -> None:

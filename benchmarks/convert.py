@@ -7,7 +7,7 @@ and one with a T2w alone. `--no-second` takes the T2w of each only; `--no-cord` 
 masks, so that the model in the box finds the cord. `--copies` takes each subject so many times,
 under other names: files are linked, everything is read and computed anew. Writing is not timed.
 Memory is that of the main process and its workers together, each with its share of what they
-share, in each fifth of the cases: flat, or growing with their number.
+share, in each fifth of the time: flat, or growing with the cases.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def main() -> None:
         sessions = len(list(demo.glob("sub-*/ses-*/anat")))
         for what in ("first", "again"):
             start, cpu = time.monotonic(), _cpu_seconds()
-            with _Watch(Path(place, "raw")) as watch:
+            with _Watch() as watch:
                 code = cordlesion(command)
             wall, used = time.monotonic() - start, _cpu_seconds() - cpu
             print(
@@ -75,10 +75,11 @@ def main() -> None:
 
 
 class _Watch:
-    """Samples how many cases are written, and the memory of this process and its children."""
+    """Samples the memory of this process and its children."""
 
-    def __init__(self, raw: Path) -> None:
-        self.raw, self.samples, self._done = raw, [], threading.Event()
+    def __init__(self) -> None:
+        self.samples: list[float] = []
+        self._done = threading.Event()
         self._thread = threading.Thread(target=self._sample)
 
     def __enter__(self) -> _Watch:
@@ -91,20 +92,13 @@ class _Watch:
 
     def _sample(self) -> None:
         while not self._done.wait(0.5):
-            cases = len(list(self.raw.glob("*/imagesTr/*_0000.nii.gz")))
-            self.samples.append((cases, _memory_mb()))
+            self.samples.append(_memory_mb())
 
     def tell(self) -> None:
-        """Print the mean memory of each fifth of the cases."""
-        most = max((cases for cases, _ in self.samples), default=0)
-        for fifth in range(5):
-            low, high = most * fifth / 5, most * (fifth + 1) / 5
-            some = [memory for cases, memory in self.samples if low < cases <= high]
-            if some:
-                print(
-                    f"  cases {low:.0f} to {high:.0f}: {np.mean(some):.0f} MB, "
-                    f"at most {max(some):.0f}"
-                )
+        """Print the memory in each fifth of the time."""
+        for fifth, some in enumerate(np.array_split(self.samples, 5), start=1):
+            if some.size:
+                print(f"  fifth {fifth}: {some.mean():.0f} MB, at most {some.max():.0f}")
 
 
 def _memory_mb() -> float:

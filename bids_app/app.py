@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from bids_app import __version__
-from bids_app.errors import NoUsableData
+from bids_app.errors import MissingResource, NoUsableData
 from bids_app.execution.batch import slurm_number
 from bids_app.execution.local import StoppedBySignal, describe, run_jobs, stop_on_signals
 from bids_app.execution.notes import Notes
@@ -24,12 +24,15 @@ from bids_app.options import Options
 from bids_app.planning import Plan, plan_run
 from bids_app.records import Outcome
 from bids_app.reporting import write_reports
+from bids_app.resources import machine_memory_bytes
 from bids_app.root import set_up
 from bids_app.terminal.progress import RunProgress
 from bids_app.terminal.tables import attention_table, totals_table
 from bids_app.worker import Worker
 
 log = logging.getLogger("bids_app")
+
+_LEAST_MEMORY = 500 << 20
 
 
 @dataclass
@@ -87,6 +90,7 @@ def run_participant(options: Options) -> int:
     """
     if options.reports_only:
         return _run_reports(options)
+    _check_memory(machine_memory_bytes(os.environ))
     plan = plan_run(options)
     if not plan.jobs:
         reasons = " ".join(str(error) for _, error in plan.unusable[:5])
@@ -94,6 +98,15 @@ def run_participant(options: Options) -> int:
     notes = options.batch.notes if options.batch else None
     with stop_on_signals():
         return carry_out(options, plan, Notes(notes, slurm_number(os.environ)) if notes else None)
+
+
+def _check_memory(allowed: int) -> None:
+    """Refuse a limit under which libraries fail while they are loaded, some by never ending."""
+    if allowed < _LEAST_MEMORY:
+        raise MissingResource(
+            f"This process may use {allowed >> 20} MB of memory, and loading the libraries alone "
+            f"takes {_LEAST_MEMORY >> 20} MB. Raise the limit (ulimit, container or cluster job)."
+        )
 
 
 def carry_out(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import resource
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -125,6 +126,8 @@ def machine_cpus(environ: Mapping[str, str]) -> int:
 def machine_memory_bytes(environ: Mapping[str, str]) -> int:
     """Ask this machine how much memory in bytes the process may use."""
     available = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    own = [resource.getrlimit(kind)[0] for kind in (resource.RLIMIT_DATA, resource.RLIMIT_AS)]
+    available = min([available, *(limit for limit in own if limit != resource.RLIM_INFINITY)])
     return default_memory_bytes(available, environ, _CGROUP_ROOT, _read(_MEMBERSHIP))
 
 

@@ -107,7 +107,7 @@ def segment(
         prepared = replace(prepared, rough_cord=outside >= 0.5)
     if combination is not None and combination.rule == "vote":
         return _vote(prepared, model, outside, combination.fold_threshold)
-    cord, lesion = map(_rounded, _read(prepared, model, outside))
+    cord, lesion = _read(prepared, model, outside)
     return Segmentation(cord=cord, lesion=lesion, uncertainty=entropy_bits(lesion))
 
 
@@ -121,10 +121,10 @@ def _read(
 ) -> tuple[FloatArray, FloatArray]:
     """Give the probability of cord and of lesion, the mean of the folds."""
     probability = _predict_in_cut(prepared, model, outside)
-    lesion = _structure(probability, model, "lesion")
+    lesion = _rounded(_structure(probability, model, "lesion"))
     if outside is None or "cord" in model.manifest.outputs:
-        return _structure(probability, model, "cord"), lesion
-    return outside, lesion
+        return _rounded(_structure(probability, model, "cord")), lesion
+    return _rounded(outside), lesion
 
 
 def _vote(

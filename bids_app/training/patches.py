@@ -34,6 +34,8 @@ Array = FloatArray
 
 # Share of a voxel that a structure must fill on the acquired grid to be labelled.
 _CORD_SHARE, _LESION_SHARE = 0.5, 0.42
+# Share of the examples with a second contrast in which the first one is fainter than it would be.
+_FADED = 0.35
 
 
 @dataclass(frozen=True)
@@ -274,6 +276,10 @@ def _finish(
     for channel, data in enumerate(image):
         if data is not None:
             canvas[channel][into] = _normalise(rng, data)[out_of]
+    if image[1] is not None and rng.random() < _FADED:
+        # Between a first contrast that is there and one that is not, so that what is learned from
+        # the second alone is carried over to both.
+        canvas[0] *= rng.uniform(0, 1)
     return Example(canvas, labels)
 
 

@@ -11,8 +11,7 @@ from bids_app.training.anatomy import Spine, draw_lesion, draw_spine
 Array = FloatArray
 
 # Probability that a lesion shows in the first and in the second channel. Four in ten then show in
-# the second alone, far more than in the sessions that the box is judged by: a network that is
-# shown fewer learns that what the first does not show is no lesion.
+# the second alone, far more than in the sessions that the box is judged by.
 _VISIBLE = (0.55, 0.75)
 
 

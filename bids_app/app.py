@@ -76,7 +76,7 @@ class Record:
 
 
 def run_participant(options: Options) -> int:
-    """Process the selected sessions.
+    """Process the selected sessions; a dry run is `bids_app.dry_run`'s and never comes here.
 
     Returns
     -------

@@ -183,7 +183,10 @@ def _cord_of_second(second: Volume, cord: Volume, model: Model) -> FloatArray:
     near = mark_around(points, second, _HEADERS_MAY_ERR_MM)
     if near.any():
         found = predict_cord(Prepared((None, second), rough_cord=near), model)
-        if np.count_nonzero(found >= 0.5) * second.voxel_mm3 >= _LEAST_CORD_MM3:
+        seen = found >= 0.5
+        # A cord beyond the place that was looked at was seen in part only.
+        inside = np.count_nonzero(seen & near) >= 0.9 * np.count_nonzero(seen)
+        if inside and np.count_nonzero(seen) * second.voxel_mm3 >= _LEAST_CORD_MM3:
             return found
     return predict_cord(Prepared((None, second)), model)
 

@@ -11,6 +11,7 @@ import pytest
 import torch
 from nibabel.orientations import apply_orientation, axcodes2ornt, inv_ornt_aff, ornt_transform
 
+from bids_app import pipeline
 from bids_app.errors import MissingResource, NoCordFound
 from bids_app.evaluation.metrics import dice
 from bids_app.lesions.preset import load_preset
@@ -18,7 +19,7 @@ from bids_app.lesions.refine import refine
 from bids_app.pipeline import find_lesions
 from bids_app.records import Prepared, Volume
 from bids_app.segmentation import inference, tiles
-from bids_app.segmentation.inference import predict
+from bids_app.segmentation.inference import predict, predict_cord
 from bids_app.segmentation.look import large_pieces
 from bids_app.segmentation.manifest import BOX, read_manifest
 from bids_app.segmentation.weights import Model, load_model
@@ -177,3 +178,17 @@ def test_damaged_weights_are_refused(tmp_path) -> None:  # type: ignore[no-untyp
     weights.write_bytes(weights.read_bytes()[:-1] + b"x")
     with pytest.raises(MissingResource, match="damaged"):
         load_model(tmp_path, torch.device("cpu"))
+
+
+@pytest.mark.parametrize("away_mm", [0.0, 25.0, 70.0, 500.0])
+def test_the_second_cord_is_found_near_the_first_ones_place_or_anywhere(
+    model: Model, imaged: Imaged, away_mm: float
+) -> None:
+    image = Volume(*imaged.first)
+    shift = np.eye(4)
+    shift[:3, 3] = [0, away_mm, 0]  # the headers put the two so far apart
+    cord = Volume(imaged.cord.astype(np.float32), shift @ image.affine)
+    found = pipeline._cord_of_second(image, cord, model) >= 0.5
+    whole = predict_cord(Prepared((None, image)), model) >= 0.5
+    assert dice(found, whole) > 0.99
+    assert dice(found, imaged.cord) > 0.9

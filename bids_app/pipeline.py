@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -166,11 +167,13 @@ def prepare(
             return Prepared((reference, None))
     moving_cord = _cord_of_second(second, Volume(cord, reference.affine), cord_model)
     alignment = register(second, reference, cord, moving_cord, threads=threads)
-    moved = resample_to(second, reference, np.asarray(alignment.matrix), interpolation="linear")
     theirs = replace(second, data=moving_cord >= 0.5)
-    theirs = resample_to(theirs, reference, np.asarray(alignment.matrix), "nearest")
-    rough_cord = np.logical_or(cord >= 0.5, theirs.data)
-    return Prepared((reference, moved), alignment, rough_cord=rough_cord)
+    matrix = np.asarray(alignment.matrix)
+    with ThreadPoolExecutor(threads) as pool:
+        moved = pool.submit(resample_to, second, reference, matrix, "linear")
+        cord_moved = pool.submit(resample_to, theirs, reference, matrix, "nearest")
+    rough_cord = np.logical_or(cord >= 0.5, cord_moved.result().data)
+    return Prepared((reference, moved.result()), alignment, rough_cord=rough_cord)
 
 
 def _cord_of_second(second: Volume, cord: Volume, model: Model) -> FloatArray:

@@ -94,15 +94,15 @@ def _view(sidecar: Path, stem: str, about: dict[str, Any]) -> Any:
             f"{sidecar.parent} has no *_desc-cord_* image, which a report shows; it is of an older "
             "version: run the session with --force."
         )
-    reference = to_canonical(read_volume(shown))
+    part = read_volume(shown)
 
     def labels(name: str) -> Any:
-        path = sidecar.with_name(f"{stem}{name}")
-        return _cut_like(to_canonical(read_label_map(path)), reference)
+        return _cut_like(read_label_map(sidecar.with_name(f"{stem}{name}")), part)
 
     def image(path: Path) -> Any:
-        return _cut_like(to_canonical(read_volume(path, constant_ok=True)), reference)
+        return _cut_like(read_volume(path, constant_ok=True), part)
 
+    reference = to_canonical(part)
     second = _only(sidecar, about, "_desc-preproc_")
     return SessionView(
         reference=reference.data,
@@ -123,14 +123,14 @@ def _only(sidecar: Path, about: dict[str, Any], part: str) -> Path | None:
 
 
 def _cut_like(volume: Volume, small: Volume) -> Any:
-    """Cut the part of a volume that a smaller one on the same voxels covers."""
+    """Give, in canonical order, the part of a volume that a smaller one on its voxels covers."""
     start = np.linalg.solve(volume.affine, small.affine)[:3, 3]
     first = [round(float(s)) for s in start]
     parts = tuple(slice(s, s + n) for s, n in zip(first, small.data.shape, strict=True))
     data = volume.data[parts]
     if data.shape != small.data.shape or np.abs(start - first).max() > 0.01:
         raise UnreadableImage("The images of a session are not on one grid; run it with --force.")
-    return data
+    return to_canonical(Volume(data, small.affine)).data
 
 
 def write_reports(options: Options) -> Iterator[tuple[str, str | None]]:

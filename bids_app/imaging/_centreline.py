@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bids_app.imaging._similarity import LEVER_MM, pose_matrix
+from bids_app.imaging.grids import box_around, crop
 from bids_app.records import FloatArray, Volume
 
 # Components smaller than this share of the largest are taken for false positives.
@@ -31,10 +32,12 @@ def centreline(cord: Volume) -> FloatArray | None:
         RAS+ points, ascending in the third coordinate, at least three; None where there are
         fewer.
     """
+    likely = cord.data > 0.5
+    if not likely.any():
+        return None
+    cord = crop(cord, box_around(likely, cord.spacing_mm, 0.0))
     weight = _main_part(cord.data)
     voxels = np.argwhere(weight > 0)
-    if not len(voxels):
-        return None
     share = weight[tuple(voxels.T)]
     points = voxels @ cord.affine[:3, :3].T + cord.affine[:3, 3]
     up = np.abs(cord.affine[2, :3])

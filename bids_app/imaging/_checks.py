@@ -214,7 +214,7 @@ def check_intensities(data: FloatArray) -> None:
 def check_labels(data: FloatArray) -> IntArray:
     """Turn whole numbers into int32; refuse others."""
     labels = np.rint(data)
-    if not np.allclose(data, labels, rtol=0, atol=1e-3):
+    if np.abs(data - labels).max(initial=0) > 1e-3:
         raise UnusableError(
             "is not a label map: it has values between whole numbers. Threshold it."
         )

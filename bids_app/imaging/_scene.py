@@ -24,6 +24,7 @@ MapOver = Callable[..., Iterable[Any]]
 
 # Vertebrae and discs, which tell one height from another, lie within this distance.
 REGION_MM = 25.0
+_NEAR_MM = 3.0
 # One vertebra further the image looks alike again: no start lies beyond half of one or so.
 REACH_MM = 12.0
 MOST_POINTS = 12000
@@ -116,6 +117,7 @@ def _region(
 ) -> BoolArray:
     """Mark the surroundings of the cord on the fixed image, from whichever cord is known."""
     from scipy import ndimage
+    from skimage.measure import block_reduce
 
     cord = fixed_cord
     if cord is None and other_cord is not None:
@@ -125,9 +127,15 @@ def _region(
         return overlap
     inside = cord.data > 0.5
     box = box_around(inside, fixed.spacing_mm, REGION_MM)
+    # Which points are near need not be known to the voxel.
+    step = np.maximum(1, _NEAR_MM / np.array(fixed.spacing_mm)).astype(int)
+    coarse = block_reduce(inside[box], tuple(step), np.max)
+    far = ndimage.distance_transform_edt(~coarse, sampling=step * fixed.spacing_mm)
+    near = far < REGION_MM
+    for axis in range(3):
+        near = near.repeat(step[axis], axis=axis)
     region = np.zeros(fixed.data.shape, dtype=bool)
-    far = ndimage.distance_transform_edt(~inside[box], sampling=fixed.spacing_mm)
-    region[box] = far < REGION_MM
+    region[box] = near[tuple(slice(length) for length in inside[box].shape)]
     return region
 
 

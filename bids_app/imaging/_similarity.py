@@ -22,6 +22,8 @@ LEVER_MM = 30.0
 FINEST_MM = 0.8
 _CONTRAST_MM = 12.0
 _FWHM = 2.3548
+# Of more values than these, every so many are enough for percentiles.
+_MANY, _STRIDE = 200_000, 13
 # Fewer points than this make a joint histogram of noise.
 FEWEST_POINTS = 300
 
@@ -225,13 +227,42 @@ def _local_contrast(data: FloatArray, spacing_mm: tuple[float, float, float]) ->
     from scipy import ndimage
 
     sigma = _CONTRAST_MM / np.array(spacing_mm)
-    mean = ndimage.gaussian_filter(data, sigma, truncate=2.5)
-    square = ndimage.gaussian_filter(data * data, sigma, truncate=2.5)
+    # So wide a Gaussian is smooth: it is told by the means of blocks of a sixth of it.
+    block = np.maximum(1, sigma / 6).astype(int)
+    room = [(0, -length % step) for length, step in zip(data.shape, block, strict=True)]
+    padded = np.pad(data, room, mode="symmetric")
+    means = (_block_mean(part, block) for part in (padded, padded * padded))
+    mean, square = (ndimage.gaussian_filter(m, sigma / block, truncate=2.5) for m in means)
     spread = np.sqrt(np.maximum(square - mean * mean, 0))
     # The floor keeps empty surroundings (air) from being blown up to noise.
-    floor = 0.1 * spread.mean() + np.finfo(np.float32).tiny
-    result: FloatArray = (data - mean) / (spread + floor)
+    scale = 1 / (spread + 0.1 * spread.mean() + np.finfo(np.float32).tiny)
+    result: FloatArray = data - _between_blocks(mean, block, data.shape)
+    result *= _between_blocks(scale, block, data.shape)
     return result
+
+
+def _block_mean(data: FloatArray, block: IntArray) -> FloatArray:
+    """Give the mean of each block of voxels; the shape is a multiple of the block's."""
+    sides = [part for n, step in zip(data.shape, block, strict=True) for part in (n // step, step)]
+    result: FloatArray = data.reshape(sides).mean(axis=(1, 3, 5))
+    return result
+
+
+def _between_blocks(means: FloatArray, block: IntArray, shape: tuple[int, ...]) -> FloatArray:
+    """Interpolate linearly between the centres of blocks, an axis at a time.
+
+    SciPy's `zoom` gives the same and takes eight neighbours of each voxel, ten times as long.
+    """
+    # The last axis first: what is large then is copied in long rows.
+    for axis in (2, 1, 0):
+        position = (np.arange(shape[axis]) - (block[axis] - 1) / 2) / block[axis]
+        position = position.clip(0, means.shape[axis] - 1)
+        below = position.astype(int)
+        share = (position - below).astype(np.float32).reshape([-1, *[1] * (2 - axis)])
+        lower = means.take(below, axis)
+        upper = means.take(np.minimum(below + 1, means.shape[axis] - 1), axis)
+        means = lower + (upper - lower) * share
+    return means
 
 
 def _blur(volume: Volume, fwhm_mm: float) -> FloatArray:
@@ -247,7 +278,9 @@ def _blur(volume: Volume, fwhm_mm: float) -> FloatArray:
 
 def _to_bins(values: FloatArray, bins: int) -> FloatArray:
     """Scale from the 1st to the 99th percentile into [0, bins - 1]."""
-    low, high = np.percentile(values, [1, 99])
+    # A prime stride, so that some are taken of every row and column.
+    some = values.ravel()[:: _STRIDE if values.size > _MANY else 1]
+    low, high = np.percentile(some, [1, 99])
     scaled = (values - low) * ((bins - 1) / max(float(high - low), 1e-12))
     result: FloatArray = np.clip(scaled, 0, bins - 1).astype(np.float32)
     return result

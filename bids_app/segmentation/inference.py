@@ -187,7 +187,7 @@ def predict(
     model : Model
         With late fusion it sees one contrast, the first that is there.
     quick : bool
-        Stop after the pass without overlap.
+        Stop after the pass without overlap; the outputs of other structures than the cord are 0.
     whole : bool
         Cover the whole image with full overlap, exactly as ``nnUNetPredictor`` does.
     mirror : bool
@@ -212,9 +212,9 @@ def predict(
         logits = logits[(slice(None), *reverse[1:])]
         only = model.manifest.outputs.get("cord") if quick else None
         probability = from_network(logits, model, grid, only).numpy()
-    result = np.empty((len(probability), *image.data.shape), np.float32)
-    for into, output in zip(result, probability, strict=True):
-        into[:] = orient_back(output.T, letters, image)
+    result = np.zeros((len(probability), *image.data.shape), np.float32)
+    for output in range(len(probability)) if only is None else only:
+        result[output] = orient_back(probability[output].T, letters, image)
     return result
 
 

@@ -14,11 +14,12 @@ import SimpleITK as sitk  # noqa: N813
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from nibabel.affines import apply_affine
+from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
 from bids_app.errors import UnreadableImage
 from bids_app.imaging._centreline import centreline, lay_onto
-from bids_app.imaging._similarity import LEVER_MM, pose_matrix
+from bids_app.imaging._similarity import LEVER_MM, _local_contrast, pose_matrix
 from bids_app.imaging.grids import coverage, resample_to
 from bids_app.imaging.itk import (
     from_image,
@@ -65,6 +66,20 @@ def _error(alignment, pair):
 
 numbers = st.floats(-50, 50).map(lambda x: round(x, 6))
 rigid_matrices = st.tuples(*[numbers] * 6).map(lambda pose: pose_matrix(np.array(pose), np.ones(3)))
+
+
+@pytest.mark.parametrize("spacing", [(1.0, 0.8, 0.8), (3.0, 0.5, 0.5), (7.5, 0.4, 0.4)])
+def test_local_contrast_is_that_of_the_whole_gaussian(spacing) -> None:
+    rng = np.random.default_rng(0)
+    data = ndimage.gaussian_filter(rng.normal(size=(37, 120, 111)), 2).astype(np.float32) + 3
+    sigma = 12 / np.array(spacing)
+    mean = ndimage.gaussian_filter(data, sigma, truncate=2.5)
+    spread = np.sqrt(ndimage.gaussian_filter((data - mean) ** 2, sigma, truncate=2.5))
+    wanted = (data - mean) / (spread + 0.1 * spread.mean())
+    found = _local_contrast(data, spacing)
+    assert found.dtype == np.float32
+    assert np.corrcoef(found.ravel(), wanted.ravel())[0, 1] > 0.995
+    assert found.std() == pytest.approx(wanted.std(), rel=0.05)
 
 
 @settings(max_examples=200, deadline=None)

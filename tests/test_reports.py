@@ -7,6 +7,10 @@ import re
 import numpy as np
 import pytest
 
+from bids_app.errors import UnreadableImage
+from bids_app.imaging.grids import crop, to_canonical
+from bids_app.records import Volume
+from bids_app.reporting import _cut_like
 from bids_app.reports.cohort import Cohort, cohort_page
 from bids_app.reports.cohort_maps import FrequencyView, map_pictures
 from bids_app.reports.methods import methods_paragraph
@@ -269,3 +273,15 @@ def test_names_in_plots_cannot_end_the_script() -> None:
     for row in rows:
         row["participant_id"] = "</script><script>alert(1)//"
     assert "</script><script>alert" not in cohort_page(Cohort(rows, quality=quality_rows(rows)))
+
+
+@pytest.mark.parametrize("turned", [np.diag([-1.0, 2, 3, 1]), np.diag([1.0, -2, -3, 1])])
+@pytest.mark.parametrize("order", [(0, 1, 2), (2, 0, 1)])
+def test_a_report_cuts_images_of_any_orientation_alike(turned, order) -> None:
+    affine = turned[:, [*order, 3]]
+    whole = Volume(np.arange(7 * 8 * 9).reshape(7, 8, 9), affine)
+    part = crop(whole, np.s_[1:5, 2:8, 3:6])
+    np.testing.assert_array_equal(_cut_like(whole, part), to_canonical(part).data)
+    elsewhere = Volume(part.data, affine @ np.diag([1.0, 1, 1.5, 1]) + 0.3)
+    with pytest.raises(UnreadableImage, match="not on one grid"):
+        _cut_like(whole, elsewhere)

@@ -136,6 +136,18 @@ def test_label_maps_come_as_int32(tmp_path, dtype, top):
     assert labels.data.max() == top
 
 
+@pytest.mark.parametrize("dtype", ["u1", "i1", "<u2", ">u2", "<i2", ">i2", "i4", "f8"])
+@pytest.mark.parametrize(("slope", "inter"), [(None, None), (1, 0), (2, 0), (1, 3)])
+def test_labels_are_the_scaled_values_whatever_holds_them(tmp_path, dtype, slope, inter):
+    image = nib.Nifti1Image(RAMP.astype(dtype), AFFINE)
+    image.to_filename(tmp_path / "l.nii")
+    numbers = (float("nan") if slope is None else slope, inter or 0)
+    _patch(tmp_path / "l.nii", SLOPE_AT, struct.pack("<ff", *numbers))
+    labels = read_label_map(tmp_path / "l.nii").data
+    assert labels.dtype == np.dtype(np.int32)
+    np.testing.assert_array_equal(labels, RAMP * (slope or 1) + (inter or 0))
+
+
 def test_an_empty_mask_is_a_valid_label_map(tmp_path):
     assert not read_label_map(_nifti(tmp_path / "e.nii.gz", np.zeros_like(RAMP))).data.any()
 

@@ -42,7 +42,7 @@ _IMAGE_BITS = 12
 # What may follow the voxels without harm: padding.
 _TRAILING_BYTES = 1 << 20
 
-# ISA-L's own error is declared as an instance, which mypy takes at its word.
+# ISA-L's error is declared as an instance of it.
 _DAMAGED: tuple[Any, ...] = (EOFError, igzip.BadGzipFile, zlib.error, isal_zlib.IsalError)
 _SMALL_INTEGERS = tuple(np.dtype(kind) for kind in ("u1", "i1", "<u2", ">u2", "<i2", ">i2"))
 _UNSCALED = ((None, None), (1.0, 0.0))

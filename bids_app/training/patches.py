@@ -34,8 +34,8 @@ Array = FloatArray
 
 # Share of a voxel that a structure must fill on the acquired grid to be labelled.
 _CORD_SHARE, _LESION_SHARE = 0.5, 0.42
-# Share of the examples with a second contrast in which the first one is fainter than it would be.
-_FADED = 0.35
+# Share of the lesions that only the second contrast shows where that is to be learned.
+_BRIDGED = 0.75
 
 
 @dataclass(frozen=True)
@@ -60,6 +60,7 @@ def make_examples(
     renderings: int,
     ease: float = 0.0,
     dense: bool = False,
+    bridge: bool = False,
 ) -> Iterator[Example]:
     """Draw one anatomy and render it several times.
 
@@ -77,6 +78,8 @@ def make_examples(
         are hardly learned at all when training starts with faint ones.
     dense : bool
         Patches on the cord, the field of view never cropped; many lesions unless `ease` is 0.
+    bridge : bool
+        Both contrasts are there, and most lesions show in the second alone.
 
     Yields
     ------
@@ -86,14 +89,23 @@ def make_examples(
     size_mm = (patch[0] * spacing_mm, min(patch) * spacing_mm)
     spine, pose = draw_patch_spine(rng, size_mm, dense, ease > 0)
     spine = replace(spine, lesions=tuple(_strengthen(x, 1 + ease) for x in spine.lesions))
+    if bridge:
+        spine = replace(spine, lesions=tuple(_in_second(rng, x) for x in spine.lesions))
     anatomy = paint(spine, fine_points(shape, spacing_mm, pose), spacing_mm)
     for _ in range(renderings):
-        yield _flip(rng, render_example(rng, anatomy, patch, spacing_mm, 1 - 0.7 * ease, dense))
+        example = render_example(rng, anatomy, patch, spacing_mm, 1 - 0.7 * ease, dense, bridge)
+        yield _flip(rng, example)
 
 
 def _strengthen(lesion: LesionShape, factor: float) -> LesionShape:
     first, second = lesion.strength
     return replace(lesion, strength=(first * factor, second * factor))
+
+
+def _in_second(rng: np.random.Generator, lesion: LesionShape) -> LesionShape:
+    """Show a lesion in the second contrast, and seldom in the first."""
+    strongest = max(lesion.strength)
+    return replace(lesion, strength=(0.0 if rng.random() < _BRIDGED else strongest, strongest))
 
 
 def _flip(rng: np.random.Generator, example: Example) -> Example:
@@ -113,9 +125,10 @@ def render_example(
     spacing_mm: float,
     noise: float = 1.0,
     whole: bool = False,
+    both: bool = False,
 ) -> Example:
-    """Render an anatomy once, as a session with one or two contrasts."""
-    present = _draw_present(rng)
+    """Render an anatomy once, as a session with one or two contrasts, or certainly two."""
+    present = (True, True) if both else _draw_present(rng)
     fine = tuple(_centered(n, spacing_mm) for n in anatomy.shape)
     contrast = draw_contrast(rng, 0)
     protocol = draw_protocol(rng, usual_kind(rng, contrast.name))
@@ -276,10 +289,6 @@ def _finish(
     for channel, data in enumerate(image):
         if data is not None:
             canvas[channel][into] = _normalise(rng, data)[out_of]
-    if image[1] is not None and rng.random() < _FADED:
-        # Between a first contrast that is there and one that is not, so that what is learned from
-        # the second alone is carried over to both.
-        canvas[0] *= rng.uniform(0, 1)
     return Example(canvas, labels)
 
 

@@ -1,8 +1,8 @@
 """Inside the network: a tile of the box in plain PyTorch, and as the app runs it.
 
-    python benchmarks/network.py [--repeats 5] [--compile]
+    python benchmarks/network.py [--repeats 5] [--compile] [--openvino]
 
-Ways take turns. The machine's peak is what a large matrix product in bfloat16 reaches here.
+OpenVINO is not among the app's requirements (``pip install openvino``). Ways take turns. The machine's peak is what a large matrix product in bfloat16 reaches here.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--compile", action="store_true", help="try torch.compile too")
+    parser.add_argument("--openvino", action="store_true", help="try OpenVINO too")
     arguments = parser.parse_args()
     torch.manual_seed(0)
     plain = build_network(box_architecture(), 2, 2, deep=False, start=True).eval()
@@ -49,6 +50,8 @@ def main() -> None:
     ways["the same with rounded weights: the app"] = _way(fast, torch.channels_last_3d, True)
     if arguments.compile:
         ways["the same, compiled"] = _way(torch.compile(fast), torch.channels_last_3d, True)
+    if arguments.openvino:
+        ways["OpenVINO, bfloat16"] = _openvino(plain, tile)
     with torch.inference_mode():
         seconds = _time(ways, tile, arguments.repeats)
     peak = _peak(arguments.repeats)
@@ -74,6 +77,22 @@ def _way(
         return result
 
     return run
+
+
+def _openvino(network: nn.Module, tile: torch.Tensor) -> Callable[[torch.Tensor], torch.Tensor]:
+    """Let OpenVINO compile the network for this processor."""
+    import openvino  # type: ignore[import-not-found]
+
+    compiled = openvino.Core().compile_model(
+        openvino.convert_model(network, example_input=tile),
+        "CPU",
+        {
+            "INFERENCE_PRECISION_HINT": "bf16",
+            "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+            "PERFORMANCE_HINT": "LATENCY",
+        },
+    )
+    return lambda tile: torch.from_numpy(compiled(tile.numpy())[0])
 
 
 def _time(

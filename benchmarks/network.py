@@ -2,7 +2,8 @@
 
     python benchmarks/network.py [--repeats 5] [--compile] [--openvino]
 
-OpenVINO is not among the app's requirements (``pip install openvino``). Ways take turns. The machine's peak is what a large matrix product in bfloat16 reaches here.
+OpenVINO is not among the app's requirements (``pip install openvino``). Ways take turns. The
+machine's peak is what a large matrix product in bfloat16 reaches here.
 """
 
 from __future__ import annotations

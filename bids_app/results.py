@@ -49,7 +49,8 @@ class Provenance:
     options : Options
     preset : Preset
     model : mapping
-        Name, version, SHA-256 of the weights, folds, fusion, licence and intended use.
+        Name, version, SHA-256 of the weights, folds, fusion, what is taken off a reading of the
+        second contrast alone, licence and intended use.
     device, precision : str
     command : str
         The command line.
@@ -250,17 +251,26 @@ def _combination(preset: Preset, model: Mapping[str, Any]) -> dict[str, Any]:
     if preset.min_votes:
         # As shares: four of five votes and two of two are both at least 0.6.
         about["MinVotes"] = math.ceil(preset.lesion_limit * model["Folds"] - 1e-9)
-    about["Contrasts"] = (
-        "each by itself, merged as sum / coverage"
-        if model["Fusion"] == "late"
-        else "read together by one network"
-    )
+    about["Contrasts"] = _reading(model)
     if preset.zero_below:
         about["ZeroBelow"] = preset.zero_below
     if preset.min_contrast_peak:
         about["MinContrastPeak"] = preset.min_contrast_peak
     what = "Share of the folds that say lesion" if votes else "Probability of lesion"
     return {"Description": f"{what}; 0 to 1.", "Combination": about}
+
+
+def _reading(model: Mapping[str, Any]) -> str:
+    """Say in words how the contrasts are read."""
+    if model["Fusion"] == "late":
+        return "each by itself, merged as sum / coverage"
+    together = "read together by one network"
+    if model["SecondAlonePenalty"] is None:
+        return together
+    return (
+        f"{together}; with two, the second also by itself, its logits lowered by "
+        f"{model['SecondAlonePenalty']:g}, and the higher counts"
+    )
 
 
 def _common(job: Job, provenance: Provenance) -> dict[str, Any]:

@@ -129,6 +129,7 @@ class Worker:
                 "WeightsSHA256": model.fingerprint,
                 "Folds": len(model.weights),
                 "Fusion": model.fusion,
+                "SecondAlonePenalty": model.second_alone_penalty,
                 "Licence": model.licence,
                 "IntendedUse": model.intended_use,
                 "Calibration": calibration.source if calibration else None,

@@ -14,12 +14,13 @@ from nibabel.orientations import apply_orientation, axcodes2ornt, inv_ornt_aff, 
 from bids_app import pipeline
 from bids_app.errors import MissingResource, NoCordFound
 from bids_app.evaluation.metrics import dice
+from bids_app.imaging.grids import resample_to
 from bids_app.lesions.preset import load_preset
 from bids_app.lesions.refine import refine
 from bids_app.pipeline import find_lesions
 from bids_app.records import Prepared, Volume
 from bids_app.segmentation import inference, tiles
-from bids_app.segmentation.inference import predict, predict_cord
+from bids_app.segmentation.inference import predict, predict_cord, segment
 from bids_app.segmentation.look import large_pieces
 from bids_app.segmentation.manifest import BOX, read_manifest
 from bids_app.segmentation.weights import Model, load_model
@@ -156,6 +157,26 @@ def _shift(i: int, j: int, k: int) -> np.ndarray:
     matrix = np.eye(4)
     matrix[:3, 3] = i, j, k
     return matrix
+
+
+def test_the_second_contrast_is_also_read_by_itself_for_less(model: Model) -> None:
+    rng = np.random.default_rng(21)
+    imaged = image_session(rng, draw_spine(rng, 6), -110.0, Recipe(ISOTROPIC, ISOTROPIC, "STIR"))
+    reference, second = Volume(*imaged.first), Volume(*(imaged.second or imaged.first))
+    placed = resample_to(second, reference, np.asarray(imaged.matrix))
+    both = Prepared((reference, placed), rough_cord=imaged.cord)
+    together = predict(both, model)[1]
+    plain = replace(model, manifest=replace(model.manifest, second_alone_penalty=None))
+    found, unaided = (segment(both, one).lesion for one in (model, plain))
+    assert np.abs(unaided - together).max() <= 2**-16
+    cord = predict(both, model)[0] >= 0.5
+    alone = predict(Prepared((None, placed), rough_cord=cord), model)[1]
+    assert model.manifest.second_alone_penalty == 1
+    lowered = alone / (alone + (1 - alone) * np.e)
+    assert np.abs(found - np.maximum(together, lowered)).max() <= 2**-15
+    assert ((found >= 0.5) & (unaided < 0.5)).any()
+    lone = Prepared((reference, None), rough_cord=imaged.cord)
+    np.testing.assert_array_equal(segment(lone, model).lesion, segment(lone, plain).lesion)
 
 
 def test_an_image_without_a_cord_is_an_error_not_a_zero(model: Model) -> None:

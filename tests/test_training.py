@@ -15,10 +15,9 @@ from bids_app.training.acquisition import Protocol, apply_axes, degrade, slice_m
 from bids_app.training.anatomy import draw_lesion, draw_spine
 from bids_app.training.canvas import TISSUES
 from bids_app.training.contrasts import draw_contrast, render
-from bids_app.training.fit import FitSettings, fit, further_course
+from bids_app.training.fit import FitSettings, fit
 from bids_app.training.package import package_box
 from bids_app.training.patches import (
-    _in_second,
     make_examples,
     misalign,
     render_example,
@@ -118,25 +117,6 @@ def test_dense_examples_show_cord_and_lesions() -> None:
     ]
     assert np.mean([share[0] for share in shares]) == 1
     assert np.mean([share[1] for share in shares]) >= 0.8
-
-
-def test_bridging_examples_have_both_contrasts_and_few_lesions_in_the_first() -> None:
-    rng = np.random.default_rng(11)
-    examples = [
-        next(make_examples(rng, (64, 48, 32), 1.0, 1, 0.5, True, bridge=True)) for _ in range(6)
-    ]
-    assert all(example.image.any(axis=(1, 2, 3)).all() for example in examples)
-    assert np.mean([example.target[1].any() for example in examples]) >= 0.8
-    shown = [_in_second(rng, draw_lesion(rng, -125, -115, (1.0, 0.0))) for _ in range(200)]
-    assert all(lesion.strength[1] > 0 for lesion in shown)
-    assert 0.15 < np.mean([lesion.strength[0] > 0 for lesion in shown]) < 0.35
-
-
-def test_a_further_run_begins_with_the_bridge_and_keeps_a_quarter_of_it() -> None:
-    assert all(further_course(step).bridge for step in range(300))
-    later = [further_course(step) for step in range(300, 2300)]
-    assert np.mean([now.bridge for now in later]) == pytest.approx(0.25)
-    assert all(now.ease == 0 for now in later if not now.bridge)
 
 
 def test_misaligning_moves_by_millimetres_not_more() -> None:

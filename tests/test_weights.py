@@ -212,6 +212,9 @@ def _change(path: Path, **changes: Any) -> None:
         {"weights": {}},
         {"weights": {"../fold_0.safetensors": "0"}},
         {"fusion": "late"},
+        {"second_alone_penalty": -1},
+        {"second_alone_penalty": float("nan")},
+        {"second_alone_penalty": "much"},
     ],
 )
 def test_a_manifest_that_does_not_fit_is_refused(copied: Path, changes: dict[str, Any]) -> None:

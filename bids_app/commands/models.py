@@ -53,6 +53,7 @@ def show_model(name: str) -> int:
 def describe_manifest(manifest: Manifest) -> Mapping[str, str]:
     """Give a model's description as lines for people."""
     crop = manifest.crop_margin_mm
+    alone = manifest.second_alone_penalty
     lines = {
         "name": manifest.name,
         "version": manifest.version,
@@ -60,6 +61,7 @@ def describe_manifest(manifest: Manifest) -> Mapping[str, str]:
         "licence": manifest.licence,
         "citation": manifest.citation,
         "channels": f"{', '.join(manifest.channels)} ({manifest.fusion} fusion)",
+        "second alone": "not read" if alone is None else f"read too, {alone:g} logits lower",
         "finds": _finds(manifest),
         "outputs": ", ".join(f"{k} = {_sum(v)}" for k, v in manifest.outputs.items()),
         "configuration": manifest.configuration,

@@ -3,7 +3,8 @@
 nnU-Net's own functions prepare the data, weigh the tiles and bring the logits back; what is
 ours is where to look. Where neither aligning the contrasts nor another model has found the cord
 already, a pass without overlap does; of the tiles with overlap only those on the cord are computed,
-because lesions lie in it. A pass that finds no cord is not believed: the whole image is done with
+because lesions lie in it. A model may read the second contrast by itself as well, for lesions that
+only it shows. A pass that finds no cord is not believed: the whole image is done with
 full overlap.
 """
 
@@ -121,10 +122,40 @@ def _read(
 ) -> tuple[FloatArray, FloatArray]:
     """Give the probability of cord and of lesion, the mean of the folds."""
     probability = _predict_in_cut(prepared, model, outside)
-    lesion = _rounded(_structure(probability, model, "lesion"))
-    if outside is None or "cord" in model.manifest.outputs:
-        return _rounded(_structure(probability, model, "cord")), lesion
-    return _rounded(outside), lesion
+    lesion = _structure(probability, model, "lesion")
+    cord = outside
+    if cord is None or "cord" in model.manifest.outputs:
+        cord = _structure(probability, model, "cord")
+    penalty = model.manifest.second_alone_penalty
+    if penalty is not None and _has_both(prepared):
+        lesion = np.maximum(lesion, _second_alone(prepared, model, cord, outside, penalty))
+    return _rounded(cord), _rounded(lesion)
+
+
+def _has_both(prepared: Prepared) -> bool:
+    """Tell whether there is a reference and something beside it."""
+    first, *others = prepared.channels
+    return first is not None and any(other is not None for other in others)
+
+
+def _second_alone(
+    prepared: Prepared,
+    model: Model,
+    cord: FloatArray,
+    outside: FloatArray | None,
+    penalty: float,
+) -> FloatArray:
+    """Give the lesion probability where the reference is not looked at, `penalty` logits lower.
+
+    A network may find lesions in the second contrast alone that it does not see beside a
+    reference that does not show them.
+    """
+    alone = replace(
+        prepared, channels=(None, *prepared.channels[1:]), rough_cord=np.asarray(cord >= 0.5)
+    )
+    chance = _structure(_predict_in_cut(alone, model, outside), model, "lesion")
+    odds_against = (1 - chance) * np.float32(np.exp(penalty))
+    return np.asarray(chance / np.maximum(chance + odds_against, np.finfo(np.float32).tiny))
 
 
 def _vote(

@@ -46,6 +46,10 @@ class Manifest:
         Command, seed, steps, hours and machine that made the weights.
     fusion : {"early", "late"}
         One network sees all contrasts, or a one-channel network is run on each of them.
+    second_alone_penalty : float or None
+        Of an early-fusion model that also reads what comes after the reference by itself: logits
+        taken off what it says of lesions then, before the higher of both readings counts. None
+        where it does not.
     preset : str or None
         Name of the post-processing that suits the model, or of a JSON file in its folder.
     crop_margin_mm : tuple of float or None
@@ -72,6 +76,7 @@ class Manifest:
     citation: str
     training: dict[str, Any] = field(default_factory=dict)
     fusion: Fusion = "early"
+    second_alone_penalty: float | None = None
     preset: str | None = None
     crop_margin_mm: tuple[float, float, float] | None = None
     calibration: Calibration | None = None
@@ -169,9 +174,19 @@ def normalise(content: Mapping[str, Any]) -> dict[str, Any]:
     if values.get("crop_margin_mm") is not None:
         right, front, top = (float(margin) for margin in values["crop_margin_mm"])
         values["crop_margin_mm"] = (right, front, top)
+    if values.get("second_alone_penalty") is not None:
+        values["second_alone_penalty"] = _penalty(values["second_alone_penalty"])
     if values.get("calibration") is not None:
         values["calibration"] = read_calibration(values["calibration"])
     return values
+
+
+def _penalty(value: Any) -> float:
+    """Check logits that are taken off a reading."""
+    penalty = float(value)
+    if not 0 <= penalty < math.inf:
+        raise ValueError(f"its second_alone_penalty is {penalty}, and has to be 0 or more")
+    return penalty
 
 
 def read_calibration(content: Mapping[str, Any]) -> Calibration:

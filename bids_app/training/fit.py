@@ -11,7 +11,7 @@ import hashlib
 import shlex
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,8 +33,6 @@ from bids_app.training.plan import PATCH, SPACING_MM, WEIGHTS_FILE, box_architec
 _RENDERINGS = 2
 # First and last step of narrow patches only; the step from which examples are of full difficulty.
 _COURSE_STEPS = (1700, 2800, 3800)
-# Steps at the start of a further run of nothing but lesions that only the second contrast shows.
-_BRIDGE_STEPS = 300
 
 
 @dataclass(frozen=True)
@@ -55,8 +53,8 @@ class FitSettings:
     workers : int
         Processes that make examples.
     start : Path, optional
-        Folder of a model with the box's plan to start from; what is shown is then as
-        `further_course` says.
+        Folder of a model with the box's plan to start from; examples are then of full difficulty
+        from the first step.
     """
 
     folder: Path
@@ -76,10 +74,8 @@ class _Stream(torch.utils.data.IterableDataset[tuple[Tensor, Tensor]]):
     acquiring it, and a second look at it with other contrasts is nearly as good as a new one.
     """
 
-    def __init__(
-        self, seed: int, batch_size: int, first: int, shown: Callable[[int], Course]
-    ) -> None:
-        self.seed, self.batch_size, self.first, self.shown = seed, batch_size, first, shown
+    def __init__(self, seed: int, batch_size: int, first: int, skip: int = 0) -> None:
+        self.seed, self.batch_size, self.first, self.skip = seed, batch_size, first, skip
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         info = torch.utils.data.get_worker_info()
@@ -93,13 +89,11 @@ class _Stream(torch.utils.data.IterableDataset[tuple[Tensor, Tensor]]):
     def _group(self, number: int) -> tuple[Tensor, Tensor]:
         """Images and targets of shape (renderings, batch, 2, z, y, x)."""
         images, targets = [], []
-        now = self.shown(number * _RENDERINGS)
+        now = course(number * _RENDERINGS + self.skip)
         for item in range(self.batch_size * now.batches):
             rng = np.random.default_rng((self.seed, number, item))
             examples = list(
-                make_examples(
-                    *(rng, now.patch, SPACING_MM, _RENDERINGS, now.ease, now.dense, now.bridge)
-                )
+                make_examples(rng, now.patch, SPACING_MM, _RENDERINGS, now.ease, now.dense)
             )
             images.append(torch.from_numpy(np.stack([example.image for example in examples])))
             targets.append(torch.from_numpy(np.stack([example.target for example in examples])))
@@ -144,8 +138,8 @@ def fit(settings: FitSettings) -> Path:
         "machine": f"{device.type}, {torch.get_num_threads()} threads",
     }
     start, hours_before = time.monotonic(), record["hours"]
-    shown = further_course if settings.start else course
-    stream = _Stream(settings.seed, settings.batch_size, step // _RENDERINGS, shown)
+    skip = _COURSE_STEPS[-1] if settings.start else 0
+    stream = _Stream(settings.seed, settings.batch_size, step // _RENDERINGS, skip)
     loader = torch.utils.data.DataLoader(
         stream,
         batch_size=None,
@@ -194,15 +188,12 @@ class Course:
         How much easier than the full range, see `bids_app.training.patches.make_examples`.
     dense : bool
         Only patches on the cord, with many lesions while examples are easy.
-    bridge : bool
-        Both contrasts, and most lesions in the second alone.
     """
 
     patch: tuple[int, int, int] = PATCH
     batches: int = 1
     ease: float = 0.0
     dense: bool = False
-    bridge: bool = False
 
 
 def course(step: int) -> Course:
@@ -219,24 +210,6 @@ def course(step: int) -> Course:
     if dense_from <= step < dense_to or (step >= dense_to and second):
         return Course((64, 48, 32), 3, ease, True)
     return Course(ease=ease)
-
-
-def further_course(step: int) -> Course:
-    """Give what is shown at a step of a run that starts from a trained network.
-
-    A network that has learned each contrast by itself reads the first where both are there, and
-    1400 steps of mixed examples do not change that. So the second is all there is to learn from
-    for a while, and for one group of four later on.
-
-    Examples
-    --------
-    >>> further_course(10).bridge, further_course(310).bridge, further_course(312) == Course()
-    (True, True, True)
-    """
-    if step < _BRIDGE_STEPS or step // _RENDERINGS % 4 == 3:
-        ease = 0.5 if step < _BRIDGE_STEPS else 0.25
-        return Course((64, 48, 32), 3, ease, True, True)
-    return course(step + _COURSE_STEPS[-1])
 
 
 def _loss() -> DeepSupervisionWrapper:

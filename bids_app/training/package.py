@@ -62,6 +62,7 @@ def package_box(
         "outputs": {"cord": 0, "lesion": 1},
         "orientation": "RAS",
         "mirror_axes": [2],
+        "second_alone_penalty": 1.0,
         "preset": "box",
         "weights": {WEIGHTS_FILE: digest},
         "licence": "Apache-2.0",

@@ -34,8 +34,6 @@ Array = FloatArray
 
 # Share of a voxel that a structure must fill on the acquired grid to be labelled.
 _CORD_SHARE, _LESION_SHARE = 0.5, 0.42
-# Share of the lesions that only the second contrast shows where that is to be learned.
-_BRIDGED = 0.75
 
 
 @dataclass(frozen=True)
@@ -60,7 +58,6 @@ def make_examples(
     renderings: int,
     ease: float = 0.0,
     dense: bool = False,
-    bridge: bool = False,
 ) -> Iterator[Example]:
     """Draw one anatomy and render it several times.
 
@@ -78,8 +75,6 @@ def make_examples(
         are hardly learned at all when training starts with faint ones.
     dense : bool
         Patches on the cord, the field of view never cropped; many lesions unless `ease` is 0.
-    bridge : bool
-        Both contrasts are there, and most lesions show in the second alone.
 
     Yields
     ------
@@ -89,23 +84,14 @@ def make_examples(
     size_mm = (patch[0] * spacing_mm, min(patch) * spacing_mm)
     spine, pose = draw_patch_spine(rng, size_mm, dense, ease > 0)
     spine = replace(spine, lesions=tuple(_strengthen(x, 1 + ease) for x in spine.lesions))
-    if bridge:
-        spine = replace(spine, lesions=tuple(_in_second(rng, x) for x in spine.lesions))
     anatomy = paint(spine, fine_points(shape, spacing_mm, pose), spacing_mm)
     for _ in range(renderings):
-        example = render_example(rng, anatomy, patch, spacing_mm, 1 - 0.7 * ease, dense, bridge)
-        yield _flip(rng, example)
+        yield _flip(rng, render_example(rng, anatomy, patch, spacing_mm, 1 - 0.7 * ease, dense))
 
 
 def _strengthen(lesion: LesionShape, factor: float) -> LesionShape:
     first, second = lesion.strength
     return replace(lesion, strength=(first * factor, second * factor))
-
-
-def _in_second(rng: np.random.Generator, lesion: LesionShape) -> LesionShape:
-    """Show a lesion in the second contrast, and seldom in the first."""
-    strongest = max(lesion.strength)
-    return replace(lesion, strength=(0.0 if rng.random() < _BRIDGED else strongest, strongest))
 
 
 def _flip(rng: np.random.Generator, example: Example) -> Example:
@@ -125,10 +111,9 @@ def render_example(
     spacing_mm: float,
     noise: float = 1.0,
     whole: bool = False,
-    both: bool = False,
 ) -> Example:
-    """Render an anatomy once, as a session with one or two contrasts, or certainly two."""
-    present = (True, True) if both else _draw_present(rng)
+    """Render an anatomy once, as a session with one or two contrasts."""
+    present = _draw_present(rng)
     fine = tuple(_centered(n, spacing_mm) for n in anatomy.shape)
     contrast = draw_contrast(rng, 0)
     protocol = draw_protocol(rng, usual_kind(rng, contrast.name))
@@ -153,13 +138,13 @@ def render_example(
 
 
 def _draw_present(rng: np.random.Generator) -> tuple[bool, bool]:
-    """Which channels there are: both in most of the examples, else one alone.
+    """Which channels there are: both in half of the examples, else one alone.
 
     The second is alone more often than the first: with both there, a network that has learned
     the first has little to gain from learning the second.
     """
     chance = rng.random()
-    return (True, True) if chance < 0.6 else ((True, False) if chance < 0.77 else (False, True))
+    return (True, True) if chance < 0.48 else ((True, False) if chance < 0.7 else (False, True))
 
 
 def _draw_field(

@@ -78,7 +78,7 @@ def raw(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def _command(raw: Path, run: Path) -> list[str]:
-    quick = ["--planner", "tiny", "--epochs", "4", "--iterations", "5", "--folds", "0"]
+    quick = ["--planner", "tiny", "--epochs", "4", "--iterations", "10", "--folds", "0"]
     here = ["--device", "cpu", "--n-cpus", "1", "--package", "made", "--metric", "dice"]
     return ["train", "nnunet", str(raw), str(run), *quick, *here]
 

@@ -60,8 +60,9 @@ def describe_manifest(manifest: Manifest) -> Mapping[str, str]:
         "intended use": manifest.intended_use,
         "licence": manifest.licence,
         "citation": manifest.citation,
-        "channels": f"{', '.join(manifest.channels)} ({manifest.fusion} fusion)",
-        "second alone": "not read" if alone is None else f"read too, {alone:g} logits lower",
+        "channels": f"{', '.join(manifest.channels)} ({manifest.fusion} fusion"
+        + ("" if alone is None else f"; the second also by itself, logits lowered by {alone:g}")
+        + ")",
         "finds": _finds(manifest),
         "outputs": ", ".join(f"{k} = {_sum(v)}" for k, v in manifest.outputs.items()),
         "configuration": manifest.configuration,

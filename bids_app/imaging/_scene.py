@@ -24,6 +24,7 @@ MapOver = Callable[..., Iterable[Any]]
 
 # Vertebrae and discs, which tell one height from another, lie within this distance.
 REGION_MM = 25.0
+# Side of the blocks of voxels by which that distance is told.
 _NEAR_MM = 3.0
 # One vertebra further the image looks alike again: no start lies beyond half of one or so.
 REACH_MM = 12.0

@@ -34,7 +34,7 @@ from bids_app.imaging._checks import (
 )
 from bids_app.records import FloatArray, IntArray, Volume
 
-# Of ISA-L's levels, 0 to 3, the one that makes labels smallest and images within 1 % of the smallest.
+# Of ISA-L's levels, 0 to 3: labels are smallest with it, images within 1 % of the smallest.
 # zlib's first takes five times as long, for images that are 5 % smaller and labels that are larger.
 _GZIP_LEVEL = 2
 # Bits of a resampled image after the leading one: 1.2e-4 of a value, well below any noise.

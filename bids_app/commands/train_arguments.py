@@ -48,6 +48,12 @@ def _add_box(kinds: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
     box.add_argument(
         "--learning-rate", type=float, default=1e-3, help="AdamW's peak (default: %(default)s)"
     )
+    box.add_argument(
+        "--decay",
+        type=float,
+        default=0.25,
+        help="share of the steps over which the rate falls to zero (default: %(default)s)",
+    )
     box.add_argument("--workers", type=int, default=1, help="default: %(default)s")
     box.add_argument("--device", choices=DEVICES, default="auto")
     box.add_argument(
@@ -196,6 +202,7 @@ def _train_box(namespace: argparse.Namespace) -> int:
         steps=namespace.steps,
         batch_size=namespace.batch_size,
         learning_rate=namespace.learning_rate,
+        decay=namespace.decay,
         seed=namespace.seed,
         workers=namespace.workers,
         device=namespace.device,

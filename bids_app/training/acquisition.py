@@ -63,7 +63,11 @@ def draw_protocol(rng: np.random.Generator, kind: str | None = None) -> Protocol
 
 
 def slice_matrix(
-    fine_mm: Array, centers_mm: Array, thickness_mm: float, ringing: float = 0.0
+    fine_mm: Array,
+    centers_mm: Array,
+    thickness_mm: float,
+    ringing: float = 0.0,
+    truncation: float = 1.0,
 ) -> Array:
     """Build the matrix that averages a fine axis into slices.
 
@@ -76,6 +80,9 @@ def slice_matrix(
         Full width of the slice profile (a box with soft flanks).
     ringing : float
         Share of a sinc profile (Gibbs ringing), 0 to 1.
+    truncation : float
+        Width of that profile in voxels: above 1 where a scanner interpolates to a finer matrix
+        than it has measured.
 
     Returns
     -------
@@ -92,7 +99,8 @@ def slice_matrix(
     width = max(thickness_mm, step)
     weight = np.clip((width / 2 - gap) / step + 0.5, 0, 1)
     if ringing:
-        lobe = np.sinc(gap / max(thickness_mm, 2 * step)) * (gap < 6 * max(thickness_mm, 2 * step))
+        period = width * truncation
+        lobe = np.sinc(gap / period) * (gap < 6 * period)
         weight = weight / weight.sum(1, keepdims=True).clip(1e-6)
         lobe = lobe / lobe.sum(1, keepdims=True).clip(1e-6)
         weight = (1 - ringing) * weight + ringing * lobe

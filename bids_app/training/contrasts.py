@@ -7,7 +7,7 @@ the training contrasts be wider than reality, not that they match it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -121,6 +121,26 @@ def draw_contrast(rng: np.random.Generator, channel: int, name: str | None = Non
     signal = np.array([value[tissue] for tissue in TISSUES], np.float32)
     floor = name == "UNIT1" and bool(rng.random() < 0.6)
     return Contrast(name, signal, value["lesion"], floor)
+
+
+def draw_wide_contrast(rng: np.random.Generator, channel: int) -> Contrast:
+    """Draw a contrast for training: at times with more grey matter to be seen than is usual.
+
+    Grey matter that stands out is what a network takes for lesion on real scans.
+
+    Parameters
+    ----------
+    rng : numpy.random.Generator
+    channel : int
+    """
+    contrast = draw_contrast(rng, channel)
+    cord, grey = TISSUES.index("cord"), TISSUES.index("grey")
+    signal = contrast.signal.copy()
+    if rng.random() < 0.4:
+        side = np.sign(contrast.lesion)
+        signal[grey] += side * rng.uniform(0, 0.5) * abs(contrast.lesion)
+        signal[grey] = max(float(signal[grey]), 0.2 * float(signal[cord]))
+    return replace(contrast, signal=signal)
 
 
 def usual_kind(rng: np.random.Generator, name: str) -> str | None:

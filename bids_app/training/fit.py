@@ -22,6 +22,7 @@ import torch
 from nnunetv2.training.loss.compound_losses import DC_and_BCE_loss
 from nnunetv2.training.loss.deep_supervision import DeepSupervisionWrapper
 from nnunetv2.training.loss.dice import MemoryEfficientSoftDiceLoss
+from scipy import ndimage
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
@@ -31,6 +32,8 @@ from bids_app.training.patches import make_examples
 from bids_app.training.plan import PATCH, SPACING_MM, WEIGHTS_FILE, box_architecture
 
 _RENDERINGS = 2
+# A lesion of so many voxels or more has weight one; no voxel counts more often than the second.
+_USUAL_LESION, _MOST_WEIGHT = 100, 2.5
 # First and last step of narrow patches only; the step from which examples are of full difficulty.
 _COURSE_STEPS = (1700, 2800, 3800)
 
@@ -47,7 +50,9 @@ class FitSettings:
         Optimiser steps of the whole run, earlier sessions included.
     batch_size : int
     learning_rate : float
-        AdamW's; constant after a short warm-up, then linear to zero over the last quarter.
+        AdamW's; constant after a short warm-up, then linear to zero.
+    decay : float
+        Share of the run over which the rate falls.
     seed : int
     device : str
     workers : int
@@ -61,6 +66,7 @@ class FitSettings:
     steps: int = 6000
     batch_size: int = 2
     learning_rate: float = 1e-3
+    decay: float = 0.25
     seed: int = 1
     device: str = "auto"
     workers: int = 2
@@ -134,6 +140,7 @@ def fit(settings: FitSettings) -> Path:
         **({"start": _weights_of(settings.start)} if settings.start else {}),
         "batch_size": settings.batch_size,
         "learning_rate": settings.learning_rate,
+        "decay": settings.decay,
         "hours": record.get("hours", 0.0),
         "machine": f"{device.type}, {torch.get_num_threads()} threads",
     }
@@ -152,7 +159,7 @@ def fit(settings: FitSettings) -> Path:
             break
         for image, target in zip(images, targets, strict=True):
             for group in optimizer.param_groups:
-                group["lr"] = settings.learning_rate * rate(step, settings.steps)
+                group["lr"] = settings.learning_rate * rate(step, settings.steps, settings.decay)
             loss, dice = _train_step(network, optimizer, image.to(device), target.to(device))
             average.update_parameters(network)
             step += 1
@@ -163,15 +170,15 @@ def fit(settings: FitSettings) -> Path:
     return state_path
 
 
-def rate(step: int, steps: int) -> float:
-    """Learning rate relative to its peak: warm-up, plateau, linear decay in the last quarter.
+def rate(step: int, steps: int, decay: float = 0.25) -> float:
+    """Learning rate relative to its peak: warm-up, plateau, linear decay at the end.
 
     Examples
     --------
     >>> [round(rate(step, 1000), 2) for step in (0, 500, 750, 875, 1000)]
     [0.01, 1.0, 1.0, 0.5, 0.0]
     """
-    return float(min(1.0, (step + 1) / 100, max(0.0, (steps - step) / (0.25 * steps))))
+    return float(min(1.0, (step + 1) / 100, max(0.0, (steps - step) / (decay * steps))))
 
 
 @dataclass(frozen=True)
@@ -206,10 +213,10 @@ def course(step: int) -> Course:
     """
     dense_from, dense_to, full_from = _COURSE_STEPS
     ease = float(np.clip((full_from - step) / (full_from - dense_to), 0, 1))
-    second = step // _RENDERINGS % 2 == 1
-    if dense_from <= step < dense_to or (step >= dense_to and second):
+    turn = step // _RENDERINGS % 3
+    if dense_from <= step < dense_to or (step >= dense_to and turn == 1):
         return Course((64, 48, 32), 3, ease, True)
-    return Course(ease=ease)
+    return Course(ease=ease, dense=step >= dense_to and turn == 2)
 
 
 def _loss() -> DeepSupervisionWrapper:
@@ -230,10 +237,32 @@ def _lesion_term(output: Tensor, target: Tensor) -> Tensor:
     only there does the answer matter. Without this term lesions are learned much more slowly.
     """
     near_cord = nn.functional.max_pool3d(target[:, :1], 5, stride=1, padding=2) > 0
-    logits, truth = output[:, 1:][near_cord], target[:, 1:][near_cord]
-    if truth.numel() == 0:
-        return output.sum() * 0
-    return nn.functional.binary_cross_entropy_with_logits(logits, truth)
+    weight = near_cord * _lesion_weights(target[:, 1:])
+    loss = nn.functional.binary_cross_entropy_with_logits(
+        output[:, 1:], target[:, 1:], weight, reduction="sum"
+    )
+    return loss / near_cord.sum().clamp(min=1)
+
+
+def _lesion_weights(lesion: Tensor) -> Tensor:
+    """Give voxels of small lesions more weight: a lesion counts as one, whatever its size.
+
+    Examples
+    --------
+    >>> lesion = torch.zeros((1, 1, 1, 20, 20))
+    >>> lesion[..., :10, :10] = lesion[..., 15, 15] = 1
+    >>> weights = _lesion_weights(lesion)
+    >>> weights[..., 0, 0].item(), weights[..., 15, 15].item(), weights[..., 19, 19].item()
+    (1.0, 2.5, 1.0)
+    """
+    weights = np.ones(tuple(lesion.shape), np.float32)
+    for weight, mask in zip(weights[:, 0], lesion[:, 0].cpu().numpy(), strict=True):
+        pieces, _ = ndimage.label(mask > 0.5)
+        sizes = np.maximum(np.bincount(pieces.ravel()), 1)
+        each = np.clip(np.sqrt(_USUAL_LESION / sizes), 1, _MOST_WEIGHT)
+        each[0] = 1
+        weight[:] = each[pieces]
+    return torch.from_numpy(weights).to(lesion.device)
 
 
 def _train_step(

@@ -26,7 +26,8 @@ from bids_app.training.acquisition import (
     slice_matrix,
 )
 from bids_app.training.anatomy import LesionShape
-from bids_app.training.contrasts import draw_contrast, render, usual_kind
+from bids_app.training.canvas import TISSUES
+from bids_app.training.contrasts import draw_wide_contrast, render, usual_kind
 from bids_app.training.poses import draw_patch_spine, fine_points
 from bids_app.training.structures import Anatomy, paint
 
@@ -115,23 +116,22 @@ def render_example(
     """Render an anatomy once, as a session with one or two contrasts."""
     present = _draw_present(rng)
     fine = tuple(_centered(n, spacing_mm) for n in anatomy.shape)
-    contrast = draw_contrast(rng, 0)
+    contrast = draw_wide_contrast(rng, 0)
     protocol = draw_protocol(rng, usual_kind(rng, contrast.name))
     field = _draw_field(rng, patch, spacing_mm, whole)
     grid = tuple(
         _centered(max(2, round(mm / s)), s)
         for mm, s in zip(field, protocol.spacing_mm, strict=True)
     )
-    ringing = rng.uniform(0.1, 0.5) if rng.random() < 0.25 else 0.0
-    acquire = _matrices(fine, grid, protocol, ringing)
+    acquire = _matrices(fine, grid, protocol, _draw_ringing(rng))
     channels: list[Array | None] = [None, None]
     if present[0]:
-        signal = apply_axes(render(anatomy, contrast, 0, rng), acquire)
+        signal = apply_axes(render(_uneven_grey(rng, anatomy), contrast, 0, rng), acquire)
         channels[0] = degrade(signal, protocol, rng, contrast.noise_floor, noise)
     if present[1]:
         channels[1] = _second(rng, anatomy, fine, grid, noise)
     regions = np.stack([anatomy.cord, visible_lesions(anatomy, present)])
-    regions = apply_axes(regions, _matrices(fine, grid, protocol, 0.0))
+    regions = apply_axes(regions, _matrices(fine, grid, protocol, (0.0, 1.0)))
     image = [None if c is None else _to_network(c[None], protocol, spacing_mm)[0] for c in channels]
     target = _to_network(regions, protocol, spacing_mm)
     return _finish(rng, image, target, patch)
@@ -157,18 +157,42 @@ def _draw_field(
     return float(full[0]), float(full[1]), float(full[2])
 
 
+def _draw_ringing(rng: np.random.Generator) -> tuple[float, float]:
+    """Share and width of the sinc profile: bright CSF rings into the cord in half of the scans."""
+    return (rng.uniform(0.2, 1.0), rng.uniform(1.0, 1.6)) if rng.random() < 0.5 else (0.0, 1.0)
+
+
+def _uneven_grey(rng: np.random.Generator, anatomy: Anatomy) -> Anatomy:
+    """Let grey matter be seen better in some places than in others: it is no lesion there."""
+    weights = rng.uniform(-0.8, 0.8, 3) * (rng.random() < 0.6)
+    grey = TISSUES.index("grey")
+    noise = anatomy.texture.reshape(3, -1)
+    layers = []
+    for layer in anatomy.layers:
+        if layer.tissue == grey:
+            share = np.clip(1 + weights.astype(np.float32) @ noise[:, layer.where], 0, 1)
+            layer = replace(layer, membership=layer.membership * share)
+        layers.append(layer)
+    return replace(anatomy, layers=tuple(layers))
+
+
 def _centered(count: int, spacing_mm: float) -> Array:
     """Positions of a centred axis, mm."""
     return np.asarray((np.arange(count) - (count - 1) / 2) * spacing_mm, np.float32)
 
 
 def _matrices(
-    fine: tuple[Array, ...], grid: tuple[Array, ...], protocol: Protocol, ringing: float
+    fine: tuple[Array, ...],
+    grid: tuple[Array, ...],
+    protocol: Protocol,
+    ringing: tuple[float, float],
 ) -> tuple[Array, Array, Array]:
     """Acquisition matrices of the three axes; ringing along the in-plane ones."""
     thick = int(np.argmax(protocol.spacing_mm)) if protocol.kind != "isotropic" else -1
     rows = [
-        slice_matrix(fine[a], grid[a], protocol.thickness_mm[a], 0.0 if a == thick else ringing)
+        slice_matrix(
+            *(fine[a], grid[a], protocol.thickness_mm[a]), *((0.0, 1.0) if a == thick else ringing)
+        )
         for a in range(3)
     ]
     return rows[0], rows[1], rows[2]
@@ -182,14 +206,14 @@ def _second(
     noise: float,
 ) -> Array:
     """Acquire the second contrast on a grid of its own and bring it to the first's."""
-    contrast = draw_contrast(rng, 1)
+    contrast = draw_wide_contrast(rng, 1)
     protocol = draw_protocol(rng, usual_kind(rng, contrast.name))
     own = tuple(
         _centered(max(2, int(axis.size * (axis[1] - axis[0]) / s)), s)
         for axis, s in zip(fine, protocol.spacing_mm, strict=True)
     )
-    ringing = rng.uniform(0.1, 0.5) if rng.random() < 0.25 else 0.0
-    signal = apply_axes(render(anatomy, contrast, 1, rng), _matrices(fine, own, protocol, ringing))
+    acquire = _matrices(fine, own, protocol, _draw_ringing(rng))
+    signal = apply_axes(render(_uneven_grey(rng, anatomy), contrast, 1, rng), acquire)
     image = degrade(signal, protocol, rng, contrast.noise_floor, noise)
     upsample = [linear_matrix(source, target) for source, target in zip(own, fine, strict=True)]
     image = apply_axes(image, (upsample[0], upsample[1], upsample[2]))

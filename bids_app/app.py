@@ -7,8 +7,8 @@ import os
 import sys
 import time
 import uuid
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,10 +22,11 @@ from bids_app.files import write_json
 from bids_app.follow_up import compare_sessions
 from bids_app.options import Options
 from bids_app.planning import Plan, plan_run
-from bids_app.records import Outcome
+from bids_app.records import Job, Outcome
 from bids_app.reporting import write_reports
 from bids_app.resources import machine_memory_bytes
 from bids_app.root import set_up
+from bids_app.sessions import do_sessions
 from bids_app.terminal.progress import RunProgress
 from bids_app.terminal.tables import attention_table, totals_table
 from bids_app.worker import Worker
@@ -135,14 +136,15 @@ def carry_out(
         for session, error in plan.unusable:
             _tell(progress, record, Outcome(session.identifier, "failed", error=describe(error)), 0)
         worker = Worker(options, plan.preset, plan.manifest, plan.template, command)
-        work = notes.announcing(worker) if notes else worker
         if not (options.stop_on_first_crash and plan.unusable):
-            for outcome in run_jobs(plan.jobs, work, options.stop_on_first_crash):
-                _tell(progress, record, outcome, total)
-                if notes:
-                    # A cluster may kill this at the next session: what is known is kept.
-                    record.write(None)
-                    notes.outcome(outcome)
+            # Closed at once when the run is stopped: no process must outlive it.
+            with closing(_outcomes(plan.jobs, worker, notes, progress)) as outcomes:
+                for outcome in outcomes:
+                    _tell(progress, record, outcome, total)
+                    if notes:
+                        # A cluster may kill this at the next session: what is known is kept.
+                        record.write(None)
+                        notes.outcome(outcome)
         failed = [one.identifier for one in record.outcomes if one.status == "failed"]
         if options.outputs == "minimal":
             log.info("Sessions are not compared over time: --outputs minimal keeps no instances.")
@@ -152,6 +154,17 @@ def carry_out(
                 record.comparisons.append(outcome)
                 _print(progress, outcome)
     return _finish(progress, record)
+
+
+def _outcomes(
+    jobs: Sequence[Job], worker: Worker, notes: Notes | None, progress: RunProgress
+) -> Generator[Outcome, None, None]:
+    """Do the sessions; notes are of one at a time, so with notes one at a time is done."""
+    if notes:
+        crash = worker.options.stop_on_first_crash
+        yield from run_jobs(jobs, notes.announcing(worker), crash)
+    else:
+        yield from do_sessions(jobs, worker, progress.at_once)
 
 
 def _remark_on_labels(plan: Plan) -> None:

@@ -15,6 +15,10 @@ from pathlib import Path
 _CGROUP_ROOT = Path("/sys/fs/cgroup")
 _MEMBERSHIP = Path("/proc/self/cgroup")
 _MEBIBYTE = 2**20
+# A session of ordinary size, with everything that its process loads, takes two thirds of it.
+_SESSION_BYTES = 1536 * _MEBIBYTE
+# Another process takes seconds to start: with fewer sessions that is not won back.
+_FEWEST_SESSIONS = 3
 # Slurm, Docker and Kubernetes all read a bare 8G as 8 x 2**30; GB is 10**9 as the SI says.
 _MEMORY = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([KMGT])(I?)(B?)\s*", re.IGNORECASE)
 _POWERS = {"K": 1, "M": 2, "G": 3, "T": 4}
@@ -129,6 +133,48 @@ def machine_memory_bytes(environ: Mapping[str, str]) -> int:
     own = [resource.getrlimit(kind)[0] for kind in (resource.RLIMIT_DATA, resource.RLIMIT_AS)]
     available = min([available, *(limit for limit in own if limit != resource.RLIM_INFINITY)])
     return default_memory_bytes(available, environ, _CGROUP_ROOT, _read(_MEMBERSHIP))
+
+
+def sessions_at_once(sessions: int, cpus: int, memory_bytes: int) -> int:
+    """Give how many sessions to do at the same time, each in a process of its own.
+
+    Parameters
+    ----------
+    sessions : int
+        Those that are not up to date.
+    cpus, memory_bytes : int
+        What all of them together may use.
+
+    Returns
+    -------
+    int
+        At least 1.
+
+    Examples
+    --------
+    >>> sessions_at_once(10, 4, 16 * 2**30), sessions_at_once(10, 4, 4 * 2**30)
+    (4, 2)
+    >>> sessions_at_once(2, 4, 16 * 2**30)
+    1
+    """
+    if sessions < _FEWEST_SESSIONS:
+        return 1
+    return max(1, min(sessions, cpus, memory_bytes // _SESSION_BYTES))
+
+
+def may_use_gpu(device: str, devices: Path = Path("/dev")) -> bool:
+    """Tell whether a GPU may be used, without asking PyTorch, which takes seconds to load.
+
+    Parameters
+    ----------
+    device : str
+        ``auto``, ``cpu`` or ``cuda``.
+    devices : Path
+        Where drivers put what they serve: NVIDIA's, AMD's ``kfd``, and ``dxg`` on Windows.
+    """
+    if device != "auto":
+        return device != "cpu"
+    return any(next(devices.glob(name), None) for name in ("nvidia[0-9]*", "kfd", "dxg"))
 
 
 def _folders(root: Path, membership: str, controller: str) -> Iterator[Path]:

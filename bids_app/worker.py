@@ -1,10 +1,11 @@
-"""Process sessions one after the other: resume, load the model once, say what was used."""
+"""Process sessions in one process: resume, load the model once, say what was used."""
 
 from __future__ import annotations
 
 import logging
 import shlex
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -52,6 +53,18 @@ class Worker:
         self.template_files = template
         self.inputs = Inputs(options, preset, manifest, template)
         self.command = command or shlex.join(sys.argv)
+
+    def __reduce__(self) -> tuple[Callable[..., Worker], tuple[object, ...]]:
+        """Be pickled without what was loaded: models stay where they are."""
+        return Worker, (
+            *(self.options, self.preset, self.manifest),
+            *(self.template_files, self.command),
+        )
+
+    def with_cpus(self, number: int) -> Worker:
+        """Give one that does the same with another number of cores; no result depends on it."""
+        options = replace(self.options, n_cpus=number)
+        return Worker(options, self.preset, self.manifest, self.template_files, self.command)
 
     def __call__(self, job: Job) -> Outcome:
         """Process one session, or find that its results are up to date."""

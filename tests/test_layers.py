@@ -23,6 +23,7 @@ DOORS = {
     "torch": {"networks", "segmentation", "training", "worker"},
     "nnunetv2": {"networks", "segmentation", "training"},
     "SimpleITK": {"imaging"},
+    "threadpoolctl": {"execution.parallel"},
     "pandas": {"cohort"},
     "templateflow": {"dataset.templates"},
 }

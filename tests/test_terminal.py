@@ -155,6 +155,34 @@ def test_time_left_is_that_of_sessions_that_were_done() -> None:
     assert left.text() == "2 min left"
 
 
+def test_time_left_with_several_at_once() -> None:
+    left = TimeLeft(5, clock_of(100.0, 160.0, 170.0, 200.0))
+    left.at_once(2)
+    left.ended(Outcome("sub-1", "done", seconds=60.0))
+    assert left.seconds() == 4 * 30 - 10
+    left.started()  # the others are done one after the other
+    left.ended(Outcome("sub-2", "done", seconds=60.0))
+    assert left.seconds() == 3 * 60
+
+
+def test_only_sessions_of_this_process_are_shown() -> None:
+    progress = RunProgress(3, io.StringIO())
+    progress.at_once(2)
+    with progress:
+        late = logging.makeLogRecord({"unit": "sub-1", "process": 0, "levelno": logging.INFO})
+        logging.getLogger(LOGGER).handle(late)
+        assert progress.shown == "2 sessions at work"
+        for number in (1, 2):
+            progress.ended(Outcome(f"sub-{number}", "done"))
+        assert progress.shown == "1 session at work"
+        logging.getLogger(LOGGER).setLevel(logging.INFO)
+        starting("sub-3")
+        logging.getLogger(LOGGER).setLevel(logging.NOTSET)
+        assert progress.shown == "sub-3"
+        progress.ended(Outcome("sub-3", "done"))
+        assert progress.shown == ""
+
+
 def test_no_session_left_is_no_time_left() -> None:
     left = TimeLeft(1, clock_of())
     left.ended(Outcome("sub-1", "done", seconds=60.0))

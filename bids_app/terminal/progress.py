@@ -59,6 +59,7 @@ class RunProgress:
         )
         self._task = self._progress.add_task("", total=total, left="")
         self._unit = ""
+        self._at_once = 0
 
     def __enter__(self) -> Self:
         logging.getLogger(LOGGER).addHandler(self._listener)
@@ -74,18 +75,36 @@ class RunProgress:
         self._progress.stop()
         logging.getLogger(LOGGER).removeHandler(self._listener)
 
+    @property
+    def shown(self) -> str:
+        """What the live line says is at work."""
+        return self._progress.tasks[self._task].description
+
     def line(self, text: str) -> None:
         """Print a line above the progress."""
         self.console.print(text, markup=False)
 
+    def at_once(self, number: int) -> None:
+        """Take so many units as at work from now on, until one starts in this process."""
+        self._at_once = number
+        self.left.at_once(number)
+        self._progress.update(self._task, description=self._crowd())
+
     def ended(self, outcome: Outcome) -> None:
         """Take a unit as ended."""
         self.left.ended(outcome)
-        self._progress.update(self._task, advance=1, description="", left=self.left.text())
+        self._progress.update(
+            self._task, advance=1, description=self._crowd(), left=self.left.text()
+        )
+
+    def _crowd(self) -> str:
+        """Say how many units are at work where it is not one with a name."""
+        number = min(self._at_once, self.left.open)
+        return f"{number} session{'' if number == 1 else 's'} at work" if number else ""
 
     def _heard(self, unit: str | None, stage: str | None) -> None:
         if unit is not None:
-            self._unit = unit
+            self._unit, self._at_once = unit, 0
             self.left.started()
         shown = " · ".join(part for part in (self._unit, stage) if part)
         self._progress.update(self._task, description=shown, left=self.left.text())
@@ -106,17 +125,22 @@ class TimeLeft:
     """
 
     def __init__(self, total: int, clock: Callable[[], float]) -> None:
-        self._open, self._clock = total, clock
+        self.open, self._clock = total, clock
         self._seconds: list[float] = []
         self._since: float | None = None
+        self._at_once = 1
+
+    def at_once(self, number: int) -> None:
+        """Note that so many units are at work from now on."""
+        self._at_once, self._since = number, self._clock()
 
     def started(self) -> None:
-        """Note that a unit starts."""
-        self._since = self._clock()
+        """Note that a unit starts, the only one at work."""
+        self._at_once, self._since = 1, self._clock()
 
     def ended(self, outcome: Outcome) -> None:
         """Note that a unit ended."""
-        self._open, self._since = self._open - 1, None
+        self.open, self._since = self.open - 1, self._clock() if self._at_once > 1 else None
         if outcome.status == "done":
             self._seconds.append(outcome.seconds)
 
@@ -125,13 +149,14 @@ class TimeLeft:
         if not self._seconds:
             return None
         spent = self._clock() - self._since if self._since is not None else 0.0
-        mean = sum(self._seconds) / len(self._seconds)
-        return max(0.0, mean * self._open - min(spent, mean))
+        # So long it is from one end to the next.
+        mean = sum(self._seconds) / len(self._seconds) / self._at_once
+        return max(0.0, mean * self.open - min(spent, mean))
 
     def text(self) -> str:
         """Give the time left in words; nothing where it is not known."""
         left = self.seconds()
-        return "" if left is None or not self._open else f"{duration(left)} left"
+        return "" if left is None or not self.open else f"{duration(left)} left"
 
 
 def duration(seconds: float) -> str:
@@ -151,11 +176,13 @@ def duration(seconds: float) -> str:
 
 
 class _Listener(logging.Handler):
-    """Hand on what `bids_app.terminal.stages` says."""
+    """Hand on what `bids_app.terminal.stages` says in this process: from others it comes late."""
 
     def __init__(self, heard: Callable[[str | None, str | None], None]) -> None:
         super().__init__(logging.INFO)
         self._heard = heard
 
     def emit(self, record: logging.LogRecord) -> None:
+        if record.process != os.getpid():
+            return
         self._heard(getattr(record, "unit", None), getattr(record, "stage", None))

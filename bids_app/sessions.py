@@ -1,0 +1,72 @@
+"""Do the sessions of a run: several at the same time where that is sooner, and there is room."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+from bids_app.execution.local import run_jobs
+from bids_app.execution.parallel import run_at_once
+from bids_app.records import Job, Outcome
+from bids_app.resources import may_use_gpu, sessions_at_once
+from bids_app.worker import Worker
+
+
+def do_sessions(
+    jobs: Sequence[Job], worker: Worker, at_once: Callable[[int], None]
+) -> Iterator[Outcome]:
+    """Do each session and yield its outcome as soon as it is known.
+
+    On a GPU, sessions are done one after the other: one alone keeps it at work.
+
+    Parameters
+    ----------
+    jobs : sequence of Job
+    worker : Worker
+        Its options say what may be used.
+    at_once : callable
+        Told the number of sessions that are done at the same time from now on, where it is more
+        than one.
+
+    Yields
+    ------
+    Outcome
+        In the order of `jobs`; where several are done at once, those that were up to date come
+        first, then the others as they end.
+
+    Raises
+    ------
+    MissingResource
+        The model or a template is not there.
+    """
+    options = worker.options
+    crash = options.stop_on_first_crash
+
+    def processes(number: int) -> int:
+        if may_use_gpu(options.device):
+            return 1
+        return sessions_at_once(number, options.n_cpus, options.memory_bytes)
+
+    if processes(len(jobs)) == 1:
+        yield from run_jobs(jobs, worker, crash)
+        return
+    left = []
+    for job in jobs:
+        if _is_done(worker, job):
+            yield from run_jobs([job], worker)
+        else:
+            left.append(job)
+    number = processes(len(left))
+    if number == 1:
+        yield from run_jobs(left, worker, crash)
+        return
+    at_once(number)
+    threads = max(1, options.n_cpus // number)
+    yield from run_at_once(left, worker.with_cpus(threads), worker, number, threads, crash)
+
+
+def _is_done(worker: Worker, job: Job) -> bool:
+    """Tell whether a session is up to date; one that cannot be looked at fails when it is done."""
+    try:
+        return worker.inputs.is_done(job)
+    except OSError:
+        return False

@@ -1,0 +1,218 @@
+"""Sessions at the same time: nothing is lost, nothing lives on, whoever is killed."""
+
+from __future__ import annotations
+
+import logging
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from crews import Work, job
+from support import ROOT
+
+from bids_app.errors import MissingResource
+from bids_app.execution.parallel import run_at_once
+from bids_app.lesions.preset import load_preset
+from bids_app.options import Options
+from bids_app.records import Job, Outcome
+from bids_app.resources import may_use_gpu, sessions_at_once
+from bids_app.segmentation.manifest import find_model, read_manifest
+from bids_app.sessions import do_sessions
+from bids_app.worker import Worker
+
+GIB = 2**30
+JOBS = [job(label) for label in ("01", "02", "03", "04")]
+LABELS = ["sub-01", "sub-02", "sub-03", "sub-04"]
+
+
+@pytest.fixture
+def told() -> Iterator[list[logging.LogRecord]]:
+    """Give what the package logs, down to details."""
+    records: list[logging.LogRecord] = []
+    handler = logging.Handler()
+    handler.emit = records.append  # type: ignore[method-assign]
+    log = logging.getLogger("bids_app")
+    before = log.level
+    log.setLevel(logging.DEBUG)
+    log.addHandler(handler)
+    yield records
+    log.removeHandler(handler)
+    log.setLevel(before)
+
+
+def at_once(work: Work, stop_on_first_crash: bool = False) -> list[Outcome]:
+    return list(run_at_once(JOBS, work, work, 2, 1, stop_on_first_crash))
+
+
+@pytest.mark.parametrize(
+    ("sessions", "cpus", "memory_bytes", "expected"),
+    [
+        (0, 8, 64 * GIB, 1),
+        (2, 8, 64 * GIB, 1),
+        (3, 8, 64 * GIB, 3),
+        (100, 1, 64 * GIB, 1),
+        (100, 8, 64 * GIB, 8),
+        (100, 8, 6 * GIB, 4),
+        (100, 8, 3 * GIB, 2),
+        (100, 8, 3 * GIB - 1, 1),
+        (100, 8, GIB, 1),
+    ],
+)
+def test_how_many_at_once(sessions: int, cpus: int, memory_bytes: int, expected: int) -> None:
+    assert sessions_at_once(sessions, cpus, memory_bytes) == expected
+
+
+@pytest.mark.parametrize(
+    ("device", "there", "expected"),
+    [
+        ("cpu", "nvidia0", False),
+        ("cuda", "null", True),
+        ("auto", "null", False),
+        ("auto", "nvidia0", True),
+        ("auto", "kfd", True),
+        ("auto", "nvidiactl", False),
+    ],
+)
+def test_whether_there_is_a_gpu(device: str, there: str, expected: bool, tmp_path: Path) -> None:
+    (tmp_path / there).touch()
+    assert may_use_gpu(device, tmp_path) is expected
+
+
+def test_all_are_done_by_other_processes(tmp_path: Path, told: list[logging.LogRecord]) -> None:
+    outcomes = at_once(Work(tmp_path, {"02": "fail"}))
+    assert sorted(outcome.identifier for outcome in outcomes) == LABELS
+    failed = next(outcome for outcome in outcomes if outcome.identifier == "sub-02")
+    assert failed.error == "ValueError: odd (unexpected; the log file has the details)"
+    done = [outcome for outcome in outcomes if outcome.status == "done"]
+    assert len(done) == 3
+    assert {outcome.warnings for outcome in done} == {("1",)}
+    processes = {outcome.lesions for outcome in done}
+    assert os.getpid() not in processes and len(processes) <= 2
+    # What they logged comes once, with where it comes from and the traceback of what failed.
+    details = [record for record in told if record.levelno == logging.DEBUG]
+    said = sorted(record.getMessage() for record in details)
+    assert said == [f"{one[4:]} in detail" for one in LABELS]
+    assert {record.process for record in details} >= processes
+    (crash,) = [record.getMessage() for record in told if "failed" in record.getMessage()]
+    assert crash.startswith("sub-02 failed\nTraceback") and crash.endswith("ValueError: odd")
+    assert not any(_alive(process) for process in processes)
+
+
+def test_after_the_first_crash_nothing_is_started(tmp_path: Path) -> None:
+    outcomes = at_once(Work(tmp_path, {"01": "fail"}, seconds=0.5), stop_on_first_crash=True)
+    assert sorted(outcome.identifier for outcome in outcomes) in (["sub-01"], ["sub-01", "sub-02"])
+    assert not (tmp_path / "04.pid").exists()
+
+
+def test_a_missing_model_ends_the_run(tmp_path: Path) -> None:
+    with pytest.raises(MissingResource, match="no weights"):
+        at_once(Work(tmp_path, {"02": "missing"}))
+
+
+def test_what_a_killed_process_had_is_done_here(
+    tmp_path: Path, told: list[logging.LogRecord]
+) -> None:
+    outcomes = at_once(Work(tmp_path, {"02": "kill", "03": "fail"}))
+    assert sorted(outcome.identifier for outcome in outcomes) == LABELS
+    status = {outcome.identifier: outcome.status for outcome in outcomes}
+    assert status == {"sub-01": "done", "sub-02": "done", "sub-03": "failed", "sub-04": "done"}
+    second = next(outcome for outcome in outcomes if outcome.identifier == "sub-02")
+    assert second.lesions == os.getpid()
+    (warning,) = [record.getMessage() for record in told if record.levelno == logging.WARNING]
+    assert "sessions are done one after the other now" in warning
+
+
+def test_a_consumer_that_leaves_ends_the_processes(tmp_path: Path) -> None:
+    work = Work(tmp_path, seconds=0.2)
+    outcomes = run_at_once(JOBS, work, work, 2)
+    first = next(outcomes)
+    outcomes.close()  # type: ignore[attr-defined]
+    assert first.status == "done"
+    assert not any(_alive(int(path.read_text())) for path in tmp_path.glob("*.pid"))
+    assert not (tmp_path / "04.end").exists()
+
+
+@pytest.mark.parametrize(
+    ("send", "code", "cleaned"),
+    [
+        (lambda run: run.send_signal(signal.SIGTERM), 143, True),
+        # A terminal interrupts all processes of the group.
+        (lambda run: os.killpg(run.pid, signal.SIGINT), 130, True),
+        (lambda run: run.kill(), -signal.SIGKILL, False),
+    ],
+    ids=["SIGTERM", "SIGINT", "SIGKILL"],
+)
+def test_nothing_lives_longer_than_the_run(
+    send: Callable[[subprocess.Popen[str]], None], code: int, cleaned: bool, tmp_path: Path
+) -> None:
+    program = "import sys, pathlib, crews; "
+    program += "sys.exit(crews.run_until_stopped(pathlib.Path(sys.argv[1])))"
+    run = subprocess.Popen(
+        [sys.executable, "-c", program, str(tmp_path)],
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        env=os.environ | {"PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}"},
+    )
+    _until(lambda: len(list(tmp_path.glob("*.pid"))) == 2 or run.poll() is not None)
+    time.sleep(0.2)
+    processes = [int(path.read_text()) for path in tmp_path.glob("*.pid")]
+    send(run)
+    _, said = run.communicate(timeout=30)
+    assert run.returncode == code
+    assert "Traceback" not in said
+    assert len(processes) == 2
+    _until(lambda: not any(_alive(process) for process in processes))
+    assert len(list(tmp_path.glob("*.end"))) == (2 if cleaned else 0)
+
+
+def _until(true: Callable[[], bool], seconds: float = 30) -> None:
+    end = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+def _alive(process: int) -> bool:
+    """Tell whether a process lives; one that waits to be buried by an idle parent does not."""
+    try:
+        return "State:\tZ" not in Path(f"/proc/{process}/status").read_text()
+    except OSError:
+        return False
+
+
+def _worker(tmp_path: Path, n_cpus: int) -> Worker:
+    folder = find_model(None)
+    manifest = read_manifest(folder)
+    options = Options(tmp_path, tmp_path / "out", device="cpu", n_cpus=n_cpus)
+    return Worker(options, load_preset("default"), manifest)
+
+
+def test_a_worker_travels_without_its_model_and_hashes_alike(tmp_path: Path) -> None:
+    worker = _worker(tmp_path, 4)
+    worker.__dict__["model"] = threading.Lock()  # cannot be pickled
+    other = pickle.loads(pickle.dumps(worker.with_cpus(1)))
+    again = pickle.loads(pickle.dumps(worker))
+    assert "model" not in vars(again)
+    assert (other.options.n_cpus, again.options.n_cpus) == (1, 4)
+    assert other.command == worker.command
+    (tmp_path / "01.nii.gz").touch()
+    one = job("01")
+    one = Job(one.session, type(one.reference)(tmp_path / "01.nii.gz", {}, "T2w"), None, {})
+    assert other.inputs.hash(one) == worker.inputs.hash(one)
+
+
+def test_few_sessions_and_one_core_need_no_processes(tmp_path: Path) -> None:
+    """The images are not there: each fails, in this very process."""
+    told: list[int] = []
+    for jobs, n_cpus in ((JOBS, 1), (JOBS[:2], 4)):
+        outcomes = list(do_sessions(jobs, _worker(tmp_path, n_cpus), told.append))
+        assert [outcome.status for outcome in outcomes] == ["failed"] * len(jobs)
+    assert told == []

@@ -5,18 +5,11 @@ Below the stages: the one that trains and the one that predicts both need it.
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
 from typing import Any, cast
 
 import torch
 from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
 from torch import Tensor, nn
-from torch.nn.modules.conv import _ConvNd as _Convolution
-
-# PyTorch's group norm sums up by thread, so that another number of threads rounds differently. With
-# always the same number, results are the same to the byte however many the run has.
-_NORM_THREADS = 2
 
 
 def build_network(
@@ -71,19 +64,6 @@ def hasten_norms(network: nn.Module) -> None:
             module.__class__ = ChannelsLastNorm
 
 
-def round_weights(network: nn.Module) -> None:
-    """Keep the weights of convolutions in bfloat16, to which autocast would round them each time.
-
-    Parameters
-    ----------
-    network : torch.nn.Module
-        For prediction on a CPU; changed in place. Other layers keep their precision.
-    """
-    for module in network.modules():
-        if isinstance(module, _Convolution | ChannelsLastNorm):
-            module.to(torch.bfloat16)
-
-
 class ChannelsLastNorm(nn.InstanceNorm3d):
     """Instance norm as a group norm with one channel a group, which is the same.
 
@@ -94,25 +74,8 @@ class ChannelsLastNorm(nn.InstanceNorm3d):
 
     def forward(self, image: Tensor) -> Tensor:
         """Normalise each channel of each image of shape (n, c, z, y, x)."""
-        if torch.is_grad_enabled():
-            result = _Norm.apply(image, self.weight, self.bias, self.eps)  # type: ignore[no-untyped-call]
-            return cast(Tensor, result)
-        weight, bias = self.weight.to(image.dtype), self.bias.to(image.dtype)
-        with _threads(_NORM_THREADS):
-            return nn.functional.group_norm(image, image.shape[1], weight, bias, self.eps)
-
-
-@contextlib.contextmanager
-def _threads(number: int) -> Iterator[None]:
-    """Let PyTorch use so many threads for a moment."""
-    usual = torch.get_num_threads()
-    if usual != number:
-        torch.set_num_threads(number)
-    try:
-        yield
-    finally:
-        if usual != number:
-            torch.set_num_threads(usual)
+        result = _Norm.apply(image, self.weight, self.bias, self.eps)  # type: ignore[no-untyped-call]
+        return cast(Tensor, result)
 
 
 class _Norm(torch.autograd.Function):

@@ -40,6 +40,12 @@ PYTHON
     packages=$(echo "$venv"/lib/python3*/site-packages)
     rm -rf "$packages/torch/include" "$packages/torch/test" "$packages/torch/share"
     find "$packages/torch/bin" -type f ! -name torch_shm_manager -delete
+    # Nor OpenVINO for other devices and from files of other programs.
+    for name in intel_gpu_plugin intel_npu_plugin onnx_frontend tensorflow_frontend \
+        tensorflow_lite_frontend paddle_frontend pytorch_frontend jax_frontend gguf_frontend; do
+        rm -f "$packages/openvino/libs/libopenvino_$name".so*
+    done
+    rm -f "$packages/openvino/libs/cache.json"
     for name in pandas scipy sklearn statsmodels sympy networkx skimage nilearn nibabel bids; do
         find "$packages/$name" -type d -name tests -prune -exec rm -rf {} +
     done

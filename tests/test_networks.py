@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from bids_app.networks import build_network, hasten_norms, round_weights
+from bids_app.networks import build_network, hasten_norms
 from bids_app.training.plan import box_architecture
 
 
@@ -51,18 +51,3 @@ def test_a_whole_network_keeps_its_answer_and_the_names_of_its_weights() -> None
         found = plain(image.contiguous(memory_format=torch.channels_last_3d))
     assert list(plain.state_dict()) == names
     torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-3)
-
-
-def test_rounded_weights_give_what_autocast_gives() -> None:
-    torch.manual_seed(4)
-    network = build_network(box_architecture(), 2, 2, deep=False, start=True).eval()
-    hasten_norms(network)
-    network = network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
-    image = torch.randn(1, 2, 32, 32, 32).contiguous(memory_format=torch.channels_last_3d)
-    answers = []
-    for _ in range(2):
-        with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
-            answers.append(network(image))
-        round_weights(network)
-    assert answers[0].dtype == answers[1].dtype == torch.bfloat16
-    torch.testing.assert_close(*answers)

@@ -81,8 +81,8 @@ def test_both_containers_take_the_same_arguments_and_files() -> None:
 def test_the_run_time_pins_are_in_the_lock() -> None:
     lines = (ROOT / "requirements.lock").read_text().splitlines()
     pins = {re.sub("[-_.]+", "-", line.split("==")[0]).lower() for line in lines if "==" in line}
-    wanted = _setup()["options"]["install_requires"].split()
-    names = {re.sub("[-_.]+", "-", re.split("[<>=]", one)[0]).lower() for one in wanted}
+    wanted = _setup()["options"]["install_requires"].strip().splitlines()
+    names = {re.sub("[-_.]+", "-", re.split("[<>=;]", one)[0]).lower() for one in wanted}
     assert names <= pins
 
 

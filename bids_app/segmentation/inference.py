@@ -26,6 +26,7 @@ from bids_app.records import (
     Segmentation,
     Volume,
 )
+from bids_app.segmentation.follow import follow, probable_cord
 from bids_app.segmentation.inputs import arrange, crop, cut_round, one_by_one
 from bids_app.segmentation.look import large_pieces
 from bids_app.segmentation.network_grid import (
@@ -276,10 +277,10 @@ def _predict_logits(
     # One fold says well enough where to look.
     one = replace(model, networks=model.networks[:1])
     if quick:
-        return _over(slide(data, one, 1.0, False, cord), logits)
+        return _over(follow(data, one, cord), logits)
     if cord is None:
-        logits = slide(data, one, 1.0, False)
-        cord = _coarse_cord(logits, model)
+        logits = _over(follow(data, one), logits)
+        cord = probable_cord(logits, model)
     close = slide(data, model, 0.5, mirror, large_pieces(cord))
     return _over(close, logits)
 
@@ -295,15 +296,6 @@ def _nothing(model: Model, shape: tuple[int, ...]) -> Tensor:
     if not model.labels.has_regions:
         logits[0] = 20
     return logits
-
-
-def _coarse_cord(logits: Tensor, model: Model) -> BoolArray:
-    """Tell where the cord is more likely than not."""
-    outputs = list(model.manifest.outputs["cord"])
-    if model.labels.has_regions and len(outputs) == 1:
-        return np.asarray(logits[outputs[0]].numpy() > 0)
-    probability = model.labels.apply_inference_nonlin(logits)
-    return np.asarray(probability[outputs].sum(0).numpy() > 0.5)
 
 
 def _predict_in_cut(prepared: Prepared, model: Model, cord: FloatArray | None) -> FloatArray:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import copy
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from itertools import combinations, product
 
@@ -59,11 +60,26 @@ def slide(
         The logits; not a number where no tile was computed.
     """
     axes = model.manifest.mirror_axes if mirror else ()
+    return where_it_fits(
+        data, model, lambda there, moved: _slide_folds(there, moved, step, axes, cord)
+    )
+
+
+def where_it_fits(data: Tensor, model: Model, work: Callable[[Tensor, Model], Tensor]) -> Tensor:
+    """Do work on the model's device or, where memory runs out, with less of it.
+
+    Parameters
+    ----------
+    data : Tensor
+    model : Model
+    work : callable
+        Given the data where image and sums are to lie, and the model where it is to run.
+    """
     ways = _ways(model.device)
     for place, (runs_on, kept_on) in enumerate(ways):
         try:
             there = model if runs_on == model.device else _moved(model, runs_on)
-            return _slide_folds(data.to(kept_on), there, step, axes, cord)
+            return work(data.to(kept_on), there)
         except torch.OutOfMemoryError:
             if place + 1 == len(ways):
                 raise
@@ -130,27 +146,68 @@ def _slide_fold(
     axes: Sequence[int],
     cord: BoolArray | None,
 ) -> Tensor:
-    """Weigh the tiles of one network with a Gaussian and add them up, where the image lies."""
-    patch = tuple(model.configuration.patch_size)
-    shape, kept_on = region.shape[1:], region.device
-    gaussian = compute_gaussian(patch, sigma_scale=1.0 / 8, value_scaling_factor=10, device=kept_on)
-    heads = model.labels.num_segmentation_heads
-    summed = torch.zeros((heads, *shape), dtype=torch.half, device=kept_on)
-    weight = torch.zeros(shape, dtype=torch.half, device=kept_on)
-    near = [tile for tile in tiles(shape, patch, step) if cord is None or _counts(tile, cord)]
-    start = time.perf_counter()
-    for tile in near:
-        where = (slice(None), *tile)
-        tile_there = region[where][None].to(model.device)
-        logits = _run(network, tile_there, axes, model)[0].to(kept_on)
-        logits *= gaussian
-        summed[where] += logits
-        weight[tile] += gaussian
-    log.debug("network: %d tiles in %.3f s", len(near), time.perf_counter() - start)
-    return torch.div(summed, weight, out=summed)
+    """Read the tiles of one network, where the image lies."""
+    patch, shape = tuple(model.configuration.patch_size), region.shape[1:]
+    near = [tile for tile in tiles(shape, patch, step) if cord is None or meets(tile, cord)]
+    reading = Reading(region, network, model, axes)
+    with ThreadPoolExecutor(model.at_once) as pool:
+        over = pool.map if model.at_once > 1 else map
+        # Added up in order, so that sums do not depend on who is through first.
+        for tile, logits in zip(near, over(reading.read, near), strict=True):
+            reading.add(tile, logits)
+    return reading.mean()
 
 
-def _counts(tile: Tile, cord: BoolArray) -> bool:
+class Reading:
+    """Tiles of an image as one network reads them, weighed with a Gaussian and added up.
+
+    Parameters
+    ----------
+    region : Tensor of shape (channels, z, y, x)
+        The sums are kept where it lies.
+    network : torch.nn.Module
+        One of the model's.
+    model : Model
+    axes : sequence of int
+        Mirrored and averaged.
+    """
+
+    def __init__(
+        self, region: Tensor, network: nn.Module, model: Model, axes: Sequence[int] = ()
+    ) -> None:
+        self._region, self._network, self._model, self._axes = region, network, model, axes
+        shape, kept_on = region.shape[1:], region.device
+        heads = model.labels.num_segmentation_heads
+        self._gaussian = compute_gaussian(
+            tuple(model.configuration.patch_size),
+            sigma_scale=1.0 / 8,
+            value_scaling_factor=10,
+            device=kept_on,
+        )
+        self._summed = torch.zeros((heads, *shape), dtype=torch.half, device=kept_on)
+        self._weight = torch.zeros(shape, dtype=torch.half, device=kept_on)
+        self._count, self._start = 0, time.perf_counter()
+
+    def read(self, tile: Tile) -> Tensor:
+        """Give the logits of a tile, shape (outputs, z, y, x), float32."""
+        tile_there = self._region[(slice(None), *tile)][None].to(self._model.device)
+        with torch.inference_mode():
+            logits = _run(self._network, tile_there, self._axes, self._model)[0]
+        return logits.to(self._region.device)
+
+    def add(self, tile: Tile, logits: Tensor) -> None:
+        """Weigh what was read of a tile and add it."""
+        self._summed[(slice(None), *tile)] += logits * self._gaussian
+        self._weight[tile] += self._gaussian
+        self._count += 1
+
+    def mean(self) -> Tensor:
+        """Give the mean logits, half precision, not a number where nothing was read; once only."""
+        log.debug("network: %d tiles in %.3f s", self._count, time.perf_counter() - self._start)
+        return torch.div(self._summed, self._weight, out=self._summed)
+
+
+def meets(tile: Tile, cord: BoolArray) -> bool:
     """Tell whether the cord lies in a tile, and not only in its margins.
 
     A tile's Gaussian weight is a hundredth of its highest three standard deviations, 3/8 of a
@@ -162,9 +219,9 @@ def _counts(tile: Tile, cord: BoolArray) -> bool:
     >>> cord = np.zeros((200, 64, 64), bool)
     >>> cord[100] = True
     >>> places = [slice(n, n + 64) for n in (0, 36, 40, 41, 96, 97, 136)]
-    >>> [_counts((place, slice(0, 64), slice(0, 64)), cord) for place in places]
+    >>> [meets((place, slice(0, 64), slice(0, 64)), cord) for place in places]
     [False, False, False, True, True, False, False]
-    >>> _counts((100, slice(0, 64), slice(0, 64)), cord)
+    >>> meets((100, slice(0, 64), slice(0, 64)), cord)
     True
     """
     core = []

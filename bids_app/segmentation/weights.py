@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+import logging
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -14,11 +15,14 @@ from safetensors.torch import load_model as fill_from_safetensors
 from torch import nn
 
 from bids_app.errors import MissingResource, UsageError
-from bids_app.networks import build_network, has_fast_bf16, hasten_norms, round_weights
+from bids_app.networks import build_network, has_fast_bf16
+from bids_app.segmentation.compiled import CompiledNetwork, UnknownLayer
 from bids_app.segmentation.manifest import Manifest, read_manifest
 from bids_app.segmentation.orientation import check_letters
 from bids_app.segmentation.trained import read_json
 from bids_app.segmentation.vetting import Vetted, vet
+
+log = logging.getLogger("bids_app")
 
 
 @dataclass(frozen=True)
@@ -36,6 +40,9 @@ class Model:
     device : torch.device
     bf16 : bool
         Run the network in bfloat16.
+    at_once : int
+        Tiles that the networks read at the same time, a thread each; one where PyTorch runs
+        them, which has threads of its own.
     """
 
     manifest: Manifest
@@ -45,6 +52,7 @@ class Model:
     networks: tuple[nn.Module, ...]
     device: torch.device
     bf16: bool
+    at_once: int = 1
 
 
 def choose_device(wanted: str) -> torch.device:
@@ -72,8 +80,8 @@ def limit_threads(number: int) -> None:
 def memory_format(bf16: bool, dimensions: int = 3) -> torch.memory_format:
     """Choose the layout of tensors in memory for networks of 2 or 3 dimensions.
 
-    Channels last is about twice as fast in bfloat16; in float32 nnU-Net's own layout keeps its
-    rounding, so that probabilities equal its own.
+    Channels last is faster in bfloat16; in float32 nnU-Net's own layout keeps its rounding, so
+    that probabilities equal its own.
     """
     if not bf16:
         return torch.contiguous_format
@@ -118,13 +126,29 @@ def load_model(folder: Path, device: torch.device, *, bf16: bool | None = None) 
             start=False,
         )
         _fill(network, path)
-        network = network.to(device).eval()
-        if fast and device.type == "cpu":
-            hasten_norms(network)
-            round_weights(network)
-        layout = memory_format(fast, len(configuration.patch_size))
-        networks.append(network.to(memory_format=layout))  # type: ignore[call-overload]
-    return Model(manifest, plans, configuration, labels, tuple(networks), device, fast)
+        networks.append(network.to(device).eval())
+    model = Model(manifest, plans, configuration, labels, tuple(networks), device, fast)
+    if not fast:
+        return model
+    return _compiled(model, vetted.channels) if device.type == "cpu" else _laid_out(model)
+
+
+def _laid_out(model: Model) -> Model:
+    """Lay out the weights as bfloat16 on an accelerator is fastest."""
+    layout = memory_format(model.bf16, len(model.configuration.patch_size))
+    networks = (network.to(memory_format=layout) for network in model.networks)  # type: ignore[call-overload]
+    return replace(model, networks=tuple(networks))
+
+
+def _compiled(model: Model, channels: int) -> Model:
+    """Compile the networks for this CPU; what cannot be stays in float32 with PyTorch."""
+    shape, streams = (1, channels, *model.configuration.patch_size), torch.get_num_threads()
+    try:
+        networks = tuple(CompiledNetwork(each, shape, streams) for each in model.networks)
+    except UnknownLayer as error:
+        log.info("Model '%s' runs in float32, by PyTorch: %s.", model.manifest.name, error)
+        return replace(model, bf16=False)
+    return replace(model, networks=networks, at_once=networks[0].streams)
 
 
 def _fill(network: nn.Module, path: Path) -> None:

@@ -10,13 +10,14 @@ from support import run_app
 
 pytestmark = pytest.mark.slow
 
-# The first has a second contrast, which is registered.
-LABELS = ("01", "03")
+# The first has a second contrast, which is registered. Three are done several at a time where there
+# are two cores, each in a process of its own.
+LABELS = ("01", "03", "04")
 
 
 @pytest.fixture(scope="module")
 def plain(demo: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """Run two sessions with two threads."""
+    """Run three sessions on two cores."""
     out = tmp_path_factory.mktemp("plain") / "out"
     return _run(demo, out, *LABELS, threads=2)
 

@@ -31,7 +31,7 @@ from typing import Any
 from threadpoolctl import ThreadpoolController
 
 from bids_app.errors import MissingResource
-from bids_app.execution.local import StoppedBySignal, run_jobs, stop_on_signals
+from bids_app.execution.local import StoppedBySignal, run_jobs, signals_to, stop_on_signals
 from bids_app.records import Job, Outcome
 
 log = logging.getLogger(__name__)
@@ -225,12 +225,8 @@ def _signals_wait() -> Iterator[None]:
     def keep(number: int, _frame: FrameType | None) -> None:
         came.append(number)
 
-    before = {number: signal.signal(number, keep) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
+    with signals_to(keep):
         yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
     if came:
         signal.raise_signal(came[0])
 

@@ -264,13 +264,15 @@ def _reading(model: Mapping[str, Any]) -> str:
     """Say in words how the contrasts are read."""
     if model["Fusion"] == "late":
         return "each by itself, merged as sum / coverage"
-    together = "read together by one network"
-    if model["SecondAlonePenalty"] is None:
-        return together
-    return (
-        f"{together}; with two, the second also by itself, its logits lowered by "
-        f"{model['SecondAlonePenalty']:g}, and the higher counts"
-    )
+    said = "read together by one network"
+    if model["ReferenceAlone"]:
+        said += "; with two, the mean of that and of the reference by itself"
+    if model["SecondAlonePenalty"] is not None:
+        said += (
+            "; with two, the second also by itself, its logits lowered by "
+            f"{model['SecondAlonePenalty']:g}, and the higher counts"
+        )
+    return said
 
 
 def _common(job: Job, provenance: Provenance) -> dict[str, Any]:

@@ -159,24 +159,30 @@ def _shift(i: int, j: int, k: int) -> np.ndarray:
     return matrix
 
 
-def test_the_second_contrast_is_also_read_by_itself_for_less(model: Model) -> None:
+def test_each_contrast_is_also_read_by_itself(model: Model) -> None:
     rng = np.random.default_rng(21)
     imaged = image_session(rng, draw_spine(rng, 6), -110.0, Recipe(ISOTROPIC, ISOTROPIC, "STIR"))
     reference, second = Volume(*imaged.first), Volume(*(imaged.second or imaged.first))
     placed = resample_to(second, reference, np.asarray(imaged.matrix))
     both = Prepared((reference, placed), rough_cord=imaged.cord)
-    together = predict(both, model)[1]
-    plain = replace(model, manifest=replace(model.manifest, second_alone_penalty=None))
-    found, unaided = (segment(both, one).lesion for one in (model, plain))
-    assert np.abs(unaided - together).max() <= 2**-16
-    cord = predict(both, model)[0] >= 0.5
-    alone = predict(Prepared((None, placed), rough_cord=cord), model)[1]
-    assert model.manifest.second_alone_penalty == 1
-    lowered = alone / (alone + (1 - alone) * np.e)
-    assert np.abs(found - np.maximum(together, lowered)).max() <= 2**-15
-    assert ((found >= 0.5) & (unaided < 0.5)).any()
+    cord, together = predict(both, model)[:2]
+    alone = [
+        predict(Prepared(channels, rough_cord=cord >= 0.5), model)[1]
+        for channels in ((reference, None), (None, placed))
+    ]
+    mean, lowered = (together + alone[0]) / 2, alone[1] / (alone[1] + (1 - alone[1]) * np.e)
+    assert model.manifest.reference_alone and model.manifest.second_alone_penalty == 1
+    for chosen, expected in (
+        ({}, np.maximum(mean, lowered)),
+        ({"reference_alone": False}, np.maximum(together, lowered)),
+        ({"second_alone_penalty": None}, mean),
+        ({"reference_alone": False, "second_alone_penalty": None}, together),
+    ):
+        other = replace(model, manifest=replace(model.manifest, **chosen))
+        assert np.abs(segment(both, other).lesion - expected).max() <= 2**-15
+    assert ((lowered >= 0.5) & (mean < 0.5)).any()
     lone = Prepared((reference, None), rough_cord=imaged.cord)
-    np.testing.assert_array_equal(segment(lone, model).lesion, segment(lone, plain).lesion)
+    np.testing.assert_array_equal(segment(lone, model).lesion, segment(lone, other).lesion)
 
 
 def test_an_image_without_a_cord_is_an_error_not_a_zero(model: Model) -> None:

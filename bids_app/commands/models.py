@@ -61,6 +61,7 @@ def describe_manifest(manifest: Manifest) -> Mapping[str, str]:
         "licence": manifest.licence,
         "citation": manifest.citation,
         "channels": f"{', '.join(manifest.channels)} ({manifest.fusion} fusion"
+        + ("; the reference also by itself" if manifest.reference_alone else "")
         + ("" if alone is None else f"; the second also by itself, logits lowered by {alone:g}")
         + ")",
         "finds": _finds(manifest),

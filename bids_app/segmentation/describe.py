@@ -79,6 +79,7 @@ def describe(
         "outputs": _outputs(dataset, choices, given),
         "orientation": orientation,
         "fusion": choices.fusion or given.get("fusion", "early"),
+        "reference_alone": given.get("reference_alone", False),
         "second_alone_penalty": given.get("second_alone_penalty"),
         "preset": choices.preset or given.get("preset"),
         "crop_margin_mm": choices.crop_margin_mm or given.get("crop_margin_mm"),

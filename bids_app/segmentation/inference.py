@@ -3,9 +3,8 @@
 nnU-Net's own functions prepare the data, weigh the tiles and bring the logits back; what is
 ours is where to look. Where neither aligning the contrasts nor another model has found the cord
 already, a pass without overlap does; of the tiles with overlap only those on the cord are computed,
-because lesions lie in it. A model may read the second contrast by itself as well, for lesions that
-only it shows. A pass that finds no cord is not believed: the whole image is done with
-full overlap.
+because lesions lie in it. A model may read each contrast by itself as well. A pass that finds no
+cord is not believed: the whole image is done with full overlap.
 """
 
 from __future__ import annotations
@@ -127,9 +126,8 @@ def _read(
     cord = outside
     if cord is None or "cord" in model.manifest.outputs:
         cord = _structure(probability, model, "cord")
-    penalty = model.manifest.second_alone_penalty
-    if penalty is not None and _has_both(prepared):
-        lesion = np.maximum(lesion, _second_alone(prepared, model, cord, outside, penalty))
+    if _has_both(prepared):
+        lesion = _with_each_alone(prepared, model, outside, cord, lesion)
     return _rounded(cord), _rounded(lesion)
 
 
@@ -139,24 +137,35 @@ def _has_both(prepared: Prepared) -> bool:
     return first is not None and any(other is not None for other in others)
 
 
-def _second_alone(
+def _with_each_alone(
     prepared: Prepared,
     model: Model,
-    cord: FloatArray,
     outside: FloatArray | None,
-    penalty: float,
+    cord: FloatArray,
+    lesion: FloatArray,
 ) -> FloatArray:
-    """Give the lesion probability where the reference is not looked at, `penalty` logits lower.
+    """Add what the contrasts say of lesions by themselves, where the model reads them so too.
 
-    A network may find lesions in the second contrast alone that it does not see beside a
-    reference that does not show them.
+    The reference by itself is as good a witness as both together: the mean of the two is steadier.
+    In the second contrast alone a network may find lesions that it does not see beside a reference
+    that does not show them; it is believed less, `second_alone_penalty` logits.
     """
-    alone = replace(
-        prepared, channels=(None, *prepared.channels[1:]), rough_cord=np.asarray(cord >= 0.5)
-    )
-    chance = _structure(_predict_in_cut(alone, model, outside), model, "lesion")
-    odds_against = (1 - chance) * np.float32(np.exp(penalty))
-    return np.asarray(chance / np.maximum(chance + odds_against, np.finfo(np.float32).tiny))
+    first, *others = prepared.channels
+    known = replace(prepared, rough_cord=np.asarray(cord >= 0.5))
+
+    def alone(*channels: Volume | None) -> FloatArray:
+        probability = _predict_in_cut(replace(known, channels=channels), model, outside)
+        return _structure(probability, model, "lesion")
+
+    if model.manifest.reference_alone:
+        lesion = (lesion + alone(first, *(None for _ in others))) / 2
+    penalty = model.manifest.second_alone_penalty
+    if penalty is not None:
+        chance = alone(None, *others)
+        odds_against = (1 - chance) * np.float32(np.exp(penalty))
+        tiny = np.finfo(np.float32).tiny
+        lesion = np.maximum(lesion, chance / np.maximum(chance + odds_against, tiny))
+    return lesion
 
 
 def _vote(

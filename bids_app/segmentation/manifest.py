@@ -46,6 +46,9 @@ class Manifest:
         Command, seed, steps, hours and machine that made the weights.
     fusion : {"early", "late"}
         One network sees all contrasts, or a one-channel network is run on each of them.
+    reference_alone : bool
+        An early-fusion model also reads the reference by itself where there is more: the
+        probability of lesion is the mean of both readings.
     second_alone_penalty : float or None
         Of an early-fusion model that also reads what comes after the reference by itself: logits
         taken off what it says of lesions then, before the higher of both readings counts. None
@@ -76,6 +79,7 @@ class Manifest:
     citation: str
     training: dict[str, Any] = field(default_factory=dict)
     fusion: Fusion = "early"
+    reference_alone: bool = False
     second_alone_penalty: float | None = None
     preset: str | None = None
     crop_margin_mm: tuple[float, float, float] | None = None
@@ -174,6 +178,8 @@ def normalise(content: Mapping[str, Any]) -> dict[str, Any]:
     if values.get("crop_margin_mm") is not None:
         right, front, top = (float(margin) for margin in values["crop_margin_mm"])
         values["crop_margin_mm"] = (right, front, top)
+    if not isinstance(values.get("reference_alone", False), bool):
+        raise ValueError("its reference_alone has to be true or false")
     if values.get("second_alone_penalty") is not None:
         values["second_alone_penalty"] = _penalty(values["second_alone_penalty"])
     if values.get("calibration") is not None:

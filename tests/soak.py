@@ -2,8 +2,9 @@
 
     python tests/soak.py --sessions 300
 
-Prints memory, open files and threads of the run at its 5th session and then at every 50th; at the
-end what is left in the folder for temporary files, what the log weighs, and the run's exit code.
+Prints memory, open files and threads of the run, all its processes added up, at its 5th session and
+then at every 50th; at the end what is left in the folder for temporary files, what the log weighs,
+and the run's exit code.
 Ends with 1 when the last session's memory is more than a tenth above the fifth's, or anything is
 left.
 """
@@ -11,6 +12,7 @@ left.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import re
 import subprocess
@@ -57,14 +59,28 @@ def soak(folder: Path, sessions: int) -> bool:
     return flat and run.returncode == 0 and not left and not hidden
 
 
+def _family(pid: int) -> list[int]:
+    """Give a process and those that it has started, and theirs."""
+    try:
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    except OSError:
+        children = []
+    return [pid, *(each for child in children for each in _family(int(child)))]
+
+
 def _use(pid: int) -> tuple[float, float, int, int]:
-    """Give memory now and at most (MB), open files and threads of a process."""
-    status = Path(f"/proc/{pid}/status").read_text()
-    rss, peak, threads = (
-        int(re.search(rf"^{key}:\s+(\d+)", status, re.MULTILINE)[1])  # type: ignore[index]
-        for key in ("VmRSS", "VmHWM", "Threads")
-    )
-    return rss / 1024, peak / 1024, len(list(Path(f"/proc/{pid}/fd").iterdir())), threads
+    """Give memory now and at most (MB), open files and threads, those of all processes added up."""
+    total = [0, 0, 0, 0]
+    for each in _family(pid):
+        with contextlib.suppress(OSError):
+            status = Path(f"/proc/{each}/status").read_text()
+            found = [
+                int(re.search(rf"^{key}:\s+(\d+)", status, re.MULTILINE)[1])  # type: ignore[index]
+                for key in ("VmRSS", "VmHWM", "Threads")
+            ]
+            files = len(list(Path(f"/proc/{each}/fd").iterdir()))
+            total = [a + b for a, b in zip(total, (*found[:2], files, found[2]), strict=True)]
+    return total[0] / 1024, total[1] / 1024, total[2], total[3]
 
 
 def main() -> int:

@@ -179,7 +179,12 @@ def _model(folder: Path) -> Model:
 
 
 def read_session(
-    index: int, seed: int, folder: Path, preset: Preset, thresholds: Sequence[float]
+    index: int,
+    seed: int,
+    folder: Path,
+    preset: Preset,
+    thresholds: Sequence[float],
+    only: Sequence[str],
 ) -> dict[str, Result]:
     """Image a session and read it in each of the ways, or with each of the thresholds."""
     model, imaged = _model(folder), session(index, seed)
@@ -188,9 +193,11 @@ def read_session(
         both = segment(pipeline.prepare(Volume(*imaged.first), second, model), model)
         changed = {n: replace(preset, lesion_threshold=n) for n in thresholds}
         return {f"both, from {n}": read(imaged, both, rules) for n, rules in changed.items()}
-    found = {name: segment(p, model) for name, p in ways(imaged, model).items()}
-    alone = (found["T2w only"], found["second only"])
-    found["late fusion"] = fuse(alone, Volume(*imaged.first).spacing_mm, preset)
+    prepared = {n: p for n, p in ways(imaged, model).items() if not only or n in only}
+    found = {name: segment(p, model) for name, p in prepared.items()}
+    alone = [found[name] for name in ("T2w only", "second only") if name in found]
+    if len(alone) == 2:
+        found["late fusion"] = fuse(alone, Volume(*imaged.first).spacing_mm, preset)
     return {name: read(imaged, each, preset) for name, each in found.items()}
 
 
@@ -201,6 +208,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=2026)
     parser.add_argument("--model", default=None)
     parser.add_argument("--preset", default="box")
+    parser.add_argument("--only", nargs="+", default=(), help="some of the ways, by name")
     parser.add_argument("--jobs", type=int, default=os.cpu_count())
     parser.add_argument(
         "--lesion-thresholds",
@@ -216,6 +224,7 @@ def main() -> None:
         folder=Path(find_model(arguments.model)),
         preset=load_preset(arguments.preset),
         thresholds=tuple(arguments.lesion_thresholds),
+        only=tuple(arguments.only),
     )
     results: dict[str, list[Result]] = defaultdict(list)
     with ProcessPoolExecutor(arguments.jobs, mp_context=get_context("spawn")) as pool:

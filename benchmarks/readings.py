@@ -98,6 +98,8 @@ def collect(
     model = load_model(model_folder, choose_device("auto"))
     imaged = session(index, seed)
     for contrasts, path in paths.items():
+        if path.is_file():
+            continue
         found = segment(prepare(imaged, contrasts, model, placement), model)
         visible = imaged.lesion if contrasts == 2 else imaged.lesion_in_first
         truth, _ = ndimage.label(visible, ndimage.generate_binary_structure(3, 1))

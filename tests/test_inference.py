@@ -165,24 +165,27 @@ def test_each_contrast_is_also_read_by_itself(model: Model) -> None:
     reference, second = Volume(*imaged.first), Volume(*(imaged.second or imaged.first))
     placed = resample_to(second, reference, np.asarray(imaged.matrix))
     both = Prepared((reference, placed), rough_cord=imaged.cord)
-    cord, together = predict(both, model)[:2]
+    cord, together = predict(both, model, mirror=False)[:2]
     alone = [
-        predict(Prepared(channels, rough_cord=cord >= 0.5), model)[1]
+        predict(Prepared(channels, rough_cord=cord >= 0.5), model, mirror=False)[1]
         for channels in ((reference, None), (None, placed))
     ]
     mean, lowered = (together + alone[0]) / 2, alone[1] / (alone[1] + (1 - alone[1]) * np.e)
     assert model.manifest.reference_alone and model.manifest.second_alone_penalty == 1
-    for chosen, expected in (
-        ({}, np.maximum(mean, lowered)),
-        ({"reference_alone": False}, np.maximum(together, lowered)),
-        ({"second_alone_penalty": None}, mean),
-        ({"reference_alone": False, "second_alone_penalty": None}, together),
+    off = replace(model.manifest, mirror_axes=())
+    for manifest, expected in (
+        (model.manifest, np.maximum(mean, lowered)),
+        (replace(off, reference_alone=False), np.maximum(together, lowered)),
+        (replace(model.manifest, second_alone_penalty=None), mean),
+        (replace(off, reference_alone=False, second_alone_penalty=None), together),
     ):
-        other = replace(model, manifest=replace(model.manifest, **chosen))
-        assert np.abs(segment(both, other).lesion - expected).max() <= 2**-15
+        found = segment(both, replace(model, manifest=manifest)).lesion
+        assert np.abs(found - expected).max() <= 2**-15
     assert ((lowered >= 0.5) & (mean < 0.5)).any()
     lone = Prepared((reference, None), rough_cord=imaged.cord)
-    np.testing.assert_array_equal(segment(lone, model).lesion, segment(lone, other).lesion)
+    mirrored = predict(lone, model)[1]
+    assert np.abs(segment(lone, model).lesion - mirrored).max() <= 2**-16
+    assert np.abs(mirrored - predict(lone, model, mirror=False)[1]).max() > 0.1
 
 
 def test_an_image_without_a_cord_is_an_error_not_a_zero(model: Model) -> None:

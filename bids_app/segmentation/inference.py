@@ -121,7 +121,9 @@ def _read(
     prepared: Prepared, model: Model, outside: FloatArray | None
 ) -> tuple[FloatArray, FloatArray]:
     """Give the probability of cord and of lesion, the mean of the folds."""
-    probability = _predict_in_cut(prepared, model, outside)
+    # Readings of each contrast by itself steady the mean as mirroring does.
+    several = model.manifest.reference_alone and _has_both(prepared)
+    probability = _predict_in_cut(prepared, model, outside, not several)
     lesion = _structure(probability, model, "lesion")
     cord = outside
     if cord is None or "cord" in model.manifest.outputs:
@@ -154,9 +156,10 @@ def _with_each_alone(
     known = replace(prepared, rough_cord=np.asarray(cord >= 0.5))
 
     def alone(*channels: Volume | None) -> FloatArray:
-        probability = _predict_in_cut(replace(known, channels=channels), model, outside)
-        return _structure(probability, model, "lesion")
+        view = replace(known, channels=channels)
+        return _structure(_predict_in_cut(view, model, outside, mirror), model, "lesion")
 
+    mirror = not model.manifest.reference_alone
     if model.manifest.reference_alone:
         lesion = (lesion + alone(first, *(None for _ in others))) / 2
     penalty = model.manifest.second_alone_penalty
@@ -307,13 +310,15 @@ def _nothing(model: Model, shape: tuple[int, ...]) -> Tensor:
     return logits
 
 
-def _predict_in_cut(prepared: Prepared, model: Model, cord: FloatArray | None) -> FloatArray:
+def _predict_in_cut(
+    prepared: Prepared, model: Model, cord: FloatArray | None, mirror: bool
+) -> FloatArray:
     """Predict from an image cut round the cord where the model was trained on such cuts."""
     margin = model.manifest.crop_margin_mm
     if margin is None or cord is None:
-        return predict(prepared, model)
+        return predict(prepared, model, mirror=mirror)
     box = cut_round(cord, prepared.reference.affine, margin)
-    inner = predict(crop(prepared, box), model, whole=True)
+    inner = predict(crop(prepared, box), model, whole=True, mirror=mirror)
     shape = prepared.reference.data.shape
     full = np.zeros((inner.shape[0], *shape), np.float32)
     if not model.labels.has_regions:

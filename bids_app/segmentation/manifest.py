@@ -48,7 +48,7 @@ class Manifest:
         One network sees all contrasts, or a one-channel network is run on each of them.
     reference_alone : bool
         An early-fusion model also reads the reference by itself where there is more: the
-        probability of lesion is the mean of both readings.
+        probability of lesion is the mean of both readings. It does not mirror then.
     second_alone_penalty : float or None
         Of an early-fusion model that also reads what comes after the reference by itself: logits
         taken off what it says of lesions then, before the higher of both readings counts. None

@@ -61,7 +61,7 @@ def package_box(
         "channels": ["T2w", "second"],
         "outputs": {"cord": 0, "lesion": 1},
         "orientation": "RAS",
-        "mirror_axes": [],
+        "mirror_axes": [2],
         "reference_alone": True,
         "second_alone_penalty": 1.0,
         "preset": "box",

@@ -78,7 +78,7 @@ def raw(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def _command(raw: Path, run: Path) -> list[str]:
-    quick = ["--planner", "tiny", "--epochs", "4", "--iterations", "10", "--folds", "0"]
+    quick = ["--planner", "tiny", "--epochs", "4", "--iterations", "20", "--folds", "0"]
     here = ["--device", "cpu", "--n-cpus", "1", "--package", "made", "--metric", "dice"]
     return ["train", "nnunet", str(raw), str(run), *quick, *here]
 
@@ -181,7 +181,7 @@ def test_the_app_runs_the_model(trained: dict[str, Any], raw: Path, tmp_path: Pa
         *(bids, tmp_path / "out", "participant", "--model", "made", "--device", "cpu"),
         env=trained["environ"],
     )
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 0, done.stdout + done.stderr
     sidecar = json.loads(next(tmp_path.rglob("*_label-lesion_mask.json")).read_text())
     assert '"made"' in json.dumps(sidecar)
     tuned = read_manifest(trained["store"] / "made").training["tuning"]["chosen"]

@@ -38,6 +38,9 @@ from bids_app.segmentation.orientation import orient, orient_back
 from bids_app.segmentation.tiles import slide
 from bids_app.segmentation.weights import Model
 
+# Of a cord, the reference by itself must show so much.
+_LEAST_SHARE = 0.1
+
 
 def segment_contrasts(
     prepared: Prepared,
@@ -129,7 +132,7 @@ def _read(
     if cord is None or "cord" in model.manifest.outputs:
         cord = _structure(probability, model, "cord")
     if _has_both(prepared):
-        lesion = _with_each_alone(prepared, model, outside, cord, lesion)
+        cord, lesion = _with_each_alone(prepared, model, outside, cord, lesion)
     return _rounded(cord), _rounded(lesion)
 
 
@@ -145,30 +148,35 @@ def _with_each_alone(
     outside: FloatArray | None,
     cord: FloatArray,
     lesion: FloatArray,
-) -> FloatArray:
-    """Add what the contrasts say of lesions by themselves, where the model reads them so too.
+) -> tuple[FloatArray, FloatArray]:
+    """Add what the contrasts say by themselves, where the model reads them so too.
 
-    The reference by itself is as good a witness as both together: the mean of the two is steadier.
-    In the second contrast alone a network may find lesions that it does not see beside a reference
-    that does not show them; it is believed less, `second_alone_penalty` logits.
+    The reference by itself is as good a witness of lesions as both together: the mean of the two is
+    steadier. A cord of which it shows next to nothing is the second contrast's alone, and not
+    believed. In the second contrast alone a network may find lesions that it does not see beside a
+    reference that does not show them; it is believed less, `second_alone_penalty` logits.
     """
     first, *others = prepared.channels
     known = replace(prepared, rough_cord=np.asarray(cord >= 0.5))
 
     def alone(*channels: Volume | None) -> FloatArray:
-        view = replace(known, channels=channels)
-        return _structure(_predict_in_cut(view, model, outside, mirror), model, "lesion")
+        return _predict_in_cut(replace(known, channels=channels), model, outside, mirror)
 
     mirror = not model.manifest.reference_alone
     if model.manifest.reference_alone:
-        lesion = (lesion + alone(first, *(None for _ in others))) / 2
+        probability = alone(first, *(None for _ in others))
+        lesion = (lesion + _structure(probability, model, "lesion")) / 2
+        if "cord" in model.manifest.outputs:
+            own = _structure(probability, model, "cord")
+            if np.count_nonzero(own >= 0.5) < _LEAST_SHARE * np.count_nonzero(cord >= 0.5):
+                cord = own
     penalty = model.manifest.second_alone_penalty
     if penalty is not None:
-        chance = alone(None, *others)
+        chance = _structure(alone(None, *others), model, "lesion")
         odds_against = (1 - chance) * np.float32(np.exp(penalty))
         tiny = np.finfo(np.float32).tiny
         lesion = np.maximum(lesion, chance / np.maximum(chance + odds_against, tiny))
-    return lesion
+    return cord, lesion
 
 
 def _vote(
@@ -197,6 +205,7 @@ def predict_cord(prepared: Prepared, model: Model) -> FloatArray:
     MissingResource
         The model finds no cord; ask the box's.
     """
+    _check_finds(model, "cord")
     return _structure(predict(prepared, model, quick=True), model, "cord")
 
 
@@ -329,11 +338,16 @@ def _predict_in_cut(
 
 def _structure(probability: FloatArray, model: Model, name: str) -> FloatArray:
     """Add up the output channels that make a structure."""
-    outputs = model.manifest.outputs.get(name)
-    if not outputs:
-        raise MissingResource(
-            f"Model '{model.manifest.name}' finds no {name}; another model has to."
-        )
+    _check_finds(model, name)
+    outputs = model.manifest.outputs[name]
     if len(outputs) == 1:
         return np.asarray(probability[outputs[0]])
     return np.asarray(np.clip(probability[list(outputs)].sum(axis=0, dtype=np.float32), 0, 1))
+
+
+def _check_finds(model: Model, name: str) -> None:
+    """Refuse a model that has no output for a structure."""
+    if not model.manifest.outputs.get(name):
+        raise MissingResource(
+            f"Model '{model.manifest.name}' finds no {name}; another model has to."
+        )

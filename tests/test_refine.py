@@ -148,6 +148,8 @@ COURSES = {
     "a stray beyond the end, far aside": (np.s_[50:60, 50:60, 70:90], False),
     "a stray as long as half the cord": (np.s_[45:55, 20:30, 15:45], False),
     "a speck on the course": (np.s_[24:26, 24:26, 70:72], False),
+    "a slab of 6 mm, 2 cm beyond the end": (np.s_[20:30, 20:30, 80:86], False),
+    "a stretch of 12 mm, 2 cm beyond the end": (np.s_[20:30, 20:30, 80:92], True),
     "touching by a corner": (np.s_[30:34, 30:34, 60:70], True),
 }
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from scipy import ndimage
+from scipy import ndimage, special
 
 from bids_app.cli import main
 from bids_app.training.acquisition import Protocol, apply_axes, degrade, slice_matrix
@@ -18,6 +19,7 @@ from bids_app.training.contrasts import draw_contrast, render
 from bids_app.training.fit import FitSettings, fit
 from bids_app.training.package import package_box
 from bids_app.training.patches import (
+    _uneven_cord,
     make_examples,
     misalign,
     render_example,
@@ -136,6 +138,31 @@ def test_acquiring_keeps_the_mean_of_a_flat_image_and_averages_slices() -> None:
     eye = (np.eye(4, dtype=np.float32), np.eye(5, dtype=np.float32))
     acquired = apply_axes(np.ascontiguousarray(ramp), (*eye, slice_matrix(fine, slices, 10.0)))
     np.testing.assert_allclose(acquired[0, 0], [4.5, 14.5, 24.5], atol=0.1)
+
+
+def test_an_edge_rings_as_a_truncated_fourier_series_does() -> None:
+    # The fine grid holds means over its voxels; what is acquired lies half a voxel off.
+    fine, acquired = np.arange(-200.0, 201.0), np.arange(-8.0, 9.0) + 0.5
+    known, expected = [], []
+    for edge in np.linspace(-0.5, 0.5, 11):
+        beyond = (acquired > edge + 1.2) & (acquired < edge + 5)
+        matrix = slice_matrix(fine, acquired, 1.0, ringing=1.0)
+        known.append((matrix @ np.clip(fine - edge + 0.5, 0, 1))[beyond])
+        expected.append(0.5 + special.sici(np.pi * (acquired - edge))[0][beyond] / np.pi)
+    ours, theirs = np.concatenate(known) - 1, np.concatenate(expected) - 1
+    assert np.corrcoef(ours, theirs)[0, 1] > 0.95
+    assert 1 < ours.std() / theirs.std() < 1.5
+
+
+def test_a_cord_without_lesions_is_not_equally_bright_along_its_course() -> None:
+    spine = replace(draw_spine(np.random.default_rng(11), 0), lesions=())
+    anatomy = paint(spine, fine_points((48, 48, 64), 1.0, _pose(spine, -90.0)), 1.0)
+    even, wander = np.ones(anatomy.shape, np.float32), []
+    for seed in range(12):
+        image = _uneven_cord(np.random.default_rng(seed), anatomy, even)
+        wander.append(float(image[anatomy.cord > 0.99].std()))
+        np.testing.assert_array_equal(image[anatomy.cord == 0], 1)
+    assert min(wander) < 0.01 and 0.03 < max(wander) < 0.12
 
 
 def test_degrading_with_strength_zero_changes_nothing() -> None:

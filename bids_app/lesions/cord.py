@@ -20,6 +20,8 @@ _ELONGATED = 2.0
 # aside by half the gap, and a little more because broken ends are ragged.
 _ASIDE_MM, _ASIDE_PER_GAP = 5.0, 0.5
 _LONGEST_GAP_MM = 40.0
+# Far from the cord's end a speck continues nothing: a piece has to be half as long as its gap.
+_GAP_PER_LENGTH = 2.0
 # Without a course (a slab of few slices) only near pieces are trusted.
 _NEAR_MM = 10.0
 _END_MM = 10.0
@@ -33,6 +35,7 @@ class _Piece:
 
     along_mm: FloatArray
     aside_mm: FloatArray
+    voxel_mm: float
 
     @property
     def size(self) -> int:
@@ -45,6 +48,13 @@ class _Piece:
     @property
     def stop(self) -> float:
         return float(self.along_mm.max())
+
+    @property
+    def longest_gap_mm(self) -> float:
+        """Give how far off, from voxel to voxel, it may lie."""
+        length = self.stop - self.start + self.voxel_mm
+        least = _NEAR_MM + self.voxel_mm
+        return min(_LONGEST_GAP_MM, max(least, _GAP_PER_LENGTH * length))
 
     def end(self, *, last: bool) -> FloatArray:
         """Give the mean position aside of the axis within 1 cm of one end."""
@@ -111,8 +121,8 @@ def keep_course(mask: BoolArray, spacing_mm: Spacing, link_mm: float = 0.0) -> B
 
     - it has at least 1 % of the largest piece's volume,
     - at most half of it lies abreast of larger kept pieces, and
-    - beyond an end of a kept piece, at most 40 mm off, it lies within 5 mm plus half the gap
-      of that end, measured across the course.
+    - beyond an end of a kept piece it is at most 40 mm off, and at most twice its own length or
+      10 mm, and lies within 5 mm plus half the gap of that end, measured across the course.
 
     When the largest piece is too short for a course, pieces that can be reached by gaps of
     up to 10 mm are kept. Ties for the largest are all kept.
@@ -145,7 +155,8 @@ def keep_course(mask: BoolArray, spacing_mm: Spacing, link_mm: float = 0.0) -> B
         kept = np.unique(near[mask][np.isin(owner, largest)])
         return np.asarray(np.isin(near, kept) & mask)
     candidates = np.flatnonzero(sizes >= _SMALLEST_FRACTION * sizes[1:].max())
-    pieces = {int(i): _place(points[owner == i], axis) for i in candidates if i > 0}
+    voxel_mm = float(np.abs(axis) @ np.asarray(spacing_mm))
+    pieces = {int(i): _place(points[owner == i], axis, voxel_mm) for i in candidates if i > 0}
     return np.asarray(np.isin(labels, _follow(pieces)) & mask)
 
 
@@ -174,9 +185,9 @@ def _main_axis(points_mm: FloatArray, spacing_mm: Spacing) -> FloatArray | None:
     return np.asarray(directions[:, 2])
 
 
-def _place(points_mm: FloatArray, axis: FloatArray) -> _Piece:
+def _place(points_mm: FloatArray, axis: FloatArray, voxel_mm: float) -> _Piece:
     along = points_mm @ axis
-    return _Piece(along, points_mm - np.outer(along, axis))
+    return _Piece(along, points_mm - np.outer(along, axis), voxel_mm)
 
 
 def _follow(pieces: dict[int, _Piece]) -> list[int]:
@@ -212,4 +223,4 @@ def _continues(piece: _Piece, other: _Piece) -> bool:
     ahead = piece.start + piece.stop > other.start + other.stop
     gap = max(0.0, piece.start - other.stop if ahead else other.start - piece.stop)
     aside = np.linalg.norm(piece.end(last=not ahead) - other.end(last=ahead))
-    return bool(gap <= _LONGEST_GAP_MM and aside <= _ASIDE_MM + _ASIDE_PER_GAP * gap)
+    return bool(gap <= piece.longest_gap_mm and aside <= _ASIDE_MM + _ASIDE_PER_GAP * gap)

@@ -120,21 +120,24 @@ def render_example(
     protocol = draw_protocol(rng, usual_kind(rng, contrast.name))
     field = _draw_field(rng, patch, spacing_mm, whole)
     grid = tuple(
-        _centered(max(2, round(mm / s)), s)
+        _aside(rng, _centered(max(2, round(mm / s)), s), spacing_mm)
         for mm, s in zip(field, protocol.spacing_mm, strict=True)
     )
     acquire = _matrices(fine, grid, protocol, _draw_ringing(rng))
     channels: list[Array | None] = [None, None]
     if present[0]:
-        signal = apply_axes(render(_uneven_grey(rng, anatomy), contrast, 0, rng), acquire)
+        image = render(_uneven_grey(rng, anatomy), contrast, 0, rng)
+        signal = apply_axes(_uneven_cord(rng, anatomy, image), acquire)
         channels[0] = degrade(signal, protocol, rng, contrast.noise_floor, noise)
     if present[1]:
         channels[1] = _second(rng, anatomy, fine, grid, noise)
     regions = np.stack([anatomy.cord, visible_lesions(anatomy, present)])
     regions = apply_axes(regions, _matrices(fine, grid, protocol, (0.0, 1.0)))
-    image = [None if c is None else _to_network(c[None], protocol, spacing_mm)[0] for c in channels]
+    images = [
+        None if c is None else _to_network(c[None], protocol, spacing_mm)[0] for c in channels
+    ]
     target = _to_network(regions, protocol, spacing_mm)
-    return _finish(rng, image, target, patch)
+    return _finish(rng, images, target, patch)
 
 
 def _draw_present(rng: np.random.Generator) -> tuple[bool, bool]:
@@ -158,8 +161,25 @@ def _draw_field(
 
 
 def _draw_ringing(rng: np.random.Generator) -> tuple[float, float]:
-    """Share and width of the sinc profile: bright CSF rings into the cord in half of the scans."""
-    return (rng.uniform(0.2, 1.0), rng.uniform(1.0, 1.6)) if rng.random() < 0.5 else (0.0, 1.0)
+    """Share and width of the sinc profile: bright CSF rings into the cord in half of the scans.
+
+    In some of them at the highest frequency that the voxels can hold, from one to the next.
+    """
+    if rng.random() < 0.5:
+        return 0.0, 1.0
+    width = 1.0 if rng.random() < 0.35 else rng.uniform(1.0, 1.6)
+    return rng.uniform(0.2, 1.0), width
+
+
+def _uneven_cord(rng: np.random.Generator, anatomy: Anatomy, image: Array) -> Array:
+    """Let the cord be brighter here than there, without a lesion.
+
+    Along a real cord the signal wanders by a tenth over a centimetre or two, and not with that of
+    the tissues round it.
+    """
+    weights = rng.uniform(-0.06, 0.06, 2) * (rng.random() < 0.6)
+    field = np.tensordot(weights.astype(np.float32), anatomy.texture[:2], 1)
+    return np.asarray(image * (1 + anatomy.cord * field), np.float32)
 
 
 def _uneven_grey(rng: np.random.Generator, anatomy: Anatomy) -> Anatomy:
@@ -179,6 +199,14 @@ def _uneven_grey(rng: np.random.Generator, anatomy: Anatomy) -> Anatomy:
 def _centered(count: int, spacing_mm: float) -> Array:
     """Positions of a centred axis, mm."""
     return np.asarray((np.arange(count) - (count - 1) / 2) * spacing_mm, np.float32)
+
+
+def _aside(rng: np.random.Generator, axis_mm: Array, painted_mm: float) -> Array:
+    """Move an axis off the painted grid by part of its voxel.
+
+    On that grid a sinc as wide as its voxels rings nowhere, unlike in a scanner.
+    """
+    return axis_mm + np.float32(rng.uniform(-0.5, 0.5) * painted_mm)
 
 
 def _matrices(
@@ -208,16 +236,18 @@ def _second(
     """Acquire the second contrast on a grid of its own and bring it to the first's."""
     contrast = draw_wide_contrast(rng, 1)
     protocol = draw_protocol(rng, usual_kind(rng, contrast.name))
+    step_mm = float(fine[0][1] - fine[0][0])
     own = tuple(
-        _centered(max(2, int(axis.size * (axis[1] - axis[0]) / s)), s)
+        _aside(rng, _centered(max(2, int(axis.size * step_mm / s)), s), step_mm)
         for axis, s in zip(fine, protocol.spacing_mm, strict=True)
     )
     acquire = _matrices(fine, own, protocol, _draw_ringing(rng))
-    signal = apply_axes(render(_uneven_grey(rng, anatomy), contrast, 1, rng), acquire)
+    image = render(_uneven_grey(rng, anatomy), contrast, 1, rng)
+    signal = apply_axes(_uneven_cord(rng, anatomy, image), acquire)
     image = degrade(signal, protocol, rng, contrast.noise_floor, noise)
     upsample = [linear_matrix(source, target) for source, target in zip(own, fine, strict=True)]
     image = apply_axes(image, (upsample[0], upsample[1], upsample[2]))
-    image = misalign(rng, image, float(fine[0][1] - fine[0][0]))
+    image = misalign(rng, image, step_mm)
     sample = [linear_matrix(source, target) for source, target in zip(fine, grid, strict=True)]
     image = apply_axes(image, (sample[0], sample[1], sample[2]))
     if rng.random() < 0.12:

@@ -36,7 +36,7 @@ from bids_app.evaluation.calibration import expected_calibration_error
 from bids_app.evaluation.froc import froc
 from bids_app.evaluation.matching import match_instances
 from bids_app.evaluation.metrics import Scored, detect_at, dice, score_predictions
-from bids_app.imaging.grids import resample_to
+from bids_app.imaging.registration import register
 from bids_app.lesions.fusion import fuse
 from bids_app.lesions.preset import Preset, load_preset
 from bids_app.lesions.refine import refine
@@ -129,20 +129,24 @@ def ways(imaged: Imaged, model: Model) -> dict[str, Prepared]:
     second = Volume(*imaged.second) if imaged.second else None
     if second is None:
         raise ValueError("the cohort's sessions have two contrasts")
-    both = pipeline.prepare(reference, second, model)
-    moved = both.channels[1]
-    if moved is None or both.alignment is None:
-        raise ValueError("the second contrast got lost")
-    further = np.array(both.alignment.matrix, dtype=float)
+    ours, theirs = pipeline.look(reference, second, model)
+    if theirs is None:
+        raise ValueError("no cord was found")
+    alignment = register(second, reference, ours.cord, theirs.cord)
+    further = np.array(alignment.matrix, dtype=float)
     further[:3, 3] += np.array([1.2, 1.2, 1.06])
-    headers = resample_to(second, reference, interpolation="linear")
-    shifted = resample_to(second, reference, further, interpolation="linear")
+
+    def placed(matrix: np.ndarray) -> Prepared:
+        there = replace(alignment, matrix=matrix)
+        return pipeline.place(reference, second, (ours, theirs), there)
+
+    both = placed(alignment.matrix)
     return {
         "both": both,
         "T2w only": Prepared((reference, None)),
-        "second only": Prepared((None, moved)),
-        "both, 2 mm apart": Prepared((reference, shifted)),
-        "both, by headers": Prepared((reference, headers)),
+        "second only": Prepared((None, both.channels[1])),
+        "both, 2 mm apart": placed(further),
+        "both, by headers": placed(np.eye(4)),
     }
 
 

@@ -21,12 +21,11 @@ from scipy import ndimage
 from bids_app import pipeline
 from bids_app.evaluation.matching import match_instances
 from bids_app.evaluation.metrics import CHALLENGE_IOU
-from bids_app.imaging.grids import resample_to
 from bids_app.lesions.measure import measure
 from bids_app.lesions.preset import Preset
 from bids_app.lesions.refine import refine
 from bids_app.lesions.uncertainty import Candidate, describe, label_candidates
-from bids_app.records import BoolArray, FloatArray, Prepared, Volume
+from bids_app.records import Alignment, BoolArray, FloatArray, Prepared, Volume
 from bids_app.segmentation.inference import segment
 from bids_app.segmentation.weights import Model, choose_device, load_model
 from bids_app.training.session import Imaged
@@ -82,8 +81,11 @@ def prepare(imaged: Imaged, contrasts: int, model: Model, placement: str) -> Pre
     second = Volume(*imaged.second)
     if placement == "registered":
         return pipeline.prepare(reference, second, model)
-    moved = resample_to(second, reference, np.asarray(imaged.matrix), interpolation="linear")
-    return Prepared((reference, moved))
+    ours, theirs = pipeline.look(reference, second, model)
+    if theirs is None:
+        return Prepared((reference, None))
+    known = Alignment(imaged.matrix, True, float("nan"), float("nan"), "known")
+    return pipeline.place(reference, second, (ours, theirs), known)
 
 
 def collect(

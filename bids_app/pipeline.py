@@ -19,10 +19,12 @@ from bids_app.lesions.refine import refine
 from bids_app.lesions.uncertainty import applicable, assess, find_candidates
 from bids_app.quality import judge_quality
 from bids_app.records import (
+    Alignment,
     BoolArray,
     Calibration,
     Findings,
     FloatArray,
+    Glimpse,
     Prepared,
     Segmentation,
     Volume,
@@ -77,9 +79,12 @@ def find_lesions(
     NoCordFound
     """
     reference = to_canonical(original)
-    aligned = prepare(reference, second, cord_model or model, known.cord, threads)
-    prepared = replace(aligned, contrasts=known.contrasts)
+    finder = cord_model or model
+    aligned = prepare(reference, second, finder, known.cord, threads)
+    glimpses = aligned.glimpses if finder is model else ()
+    prepared = replace(aligned, contrasts=known.contrasts, glimpses=glimpses)
     segmentation, findings = _segment(prepared, model, cord_model, preset, known)
+    prepared = replace(prepared, glimpses=())  # no longer needed, and as large as images
     entering("measure")
     lesions, cord = measure(findings, segmentation.lesion, reference.affine)
     result = SessionResult(
@@ -155,43 +160,101 @@ def prepare(
     threads : int
         For the alignment.
     """
-    from bids_app.segmentation.inference import predict_cord
-
     if second is None:
         return Prepared((reference, None))
     entering("align")
+    ours, theirs = look(reference, second, cord_model, cord)
+    if theirs is None:
+        return Prepared((reference, None))
+    alignment = register(second, reference, ours.cord, theirs.cord, threads=threads)
+    return place(reference, second, (ours, theirs), alignment, threads)
+
+
+def look(
+    reference: Volume,
+    second: Volume,
+    model: Model,
+    cord: BoolArray | FloatArray | None = None,
+) -> tuple[Glimpse, Glimpse | None]:
+    """Look quickly at both contrasts, each on its own grid.
+
+    Parameters
+    ----------
+    reference, second : Volume
+    model : Model
+        Finds the cord.
+    cord : ndarray of bool or float, optional
+        The cord on the reference where it is known; the reference is then not looked at.
+
+    Returns
+    -------
+    tuple of Glimpse
+        The second is None where the reference shows no cord: one that only the other image shows
+        would be drawn into an image of something else.
+    """
+    from bids_app.segmentation.inference import glimpse
+
     if cord is None:
-        cord = predict_cord(Prepared((reference, None)), cord_model)
-        if not (cord >= 0.5).any():
-            # A cord that only the other image shows would be drawn into one of something else.
-            return Prepared((reference, None))
-    moving_cord = _cord_of_second(second, Volume(cord, reference.affine), cord_model)
-    alignment = register(second, reference, cord, moving_cord, threads=threads)
-    theirs = replace(second, data=moving_cord >= 0.5)
+        ours = glimpse(Prepared((reference, None)), model)
+    else:
+        ours = Glimpse(cord.astype(np.float32))
+    if cord is None and not (ours.cord >= 0.5).any():
+        return ours, None
+    return ours, _look_at_second(second, Volume(ours.cord, reference.affine), model)
+
+
+def place(
+    reference: Volume,
+    second: Volume,
+    seen: tuple[Glimpse, Glimpse],
+    alignment: Alignment,
+    threads: int = 1,
+) -> Prepared:
+    """Bring the second contrast, and what was seen of it, to the reference's grid.
+
+    Parameters
+    ----------
+    reference, second : Volume
+    seen : tuple of Glimpse
+        Of both, see `look`.
+    alignment : Alignment
+    threads : int
+    """
+    ours, theirs = seen
     matrix = np.asarray(alignment.matrix)
+
+    def moved(data: FloatArray) -> FloatArray:
+        return resample_to(replace(second, data=data), reference, matrix, "linear").data
+
     with ThreadPoolExecutor(threads) as pool:
-        moved = pool.submit(resample_to, second, reference, matrix, "linear")
-        cord_moved = pool.submit(resample_to, theirs, reference, matrix, "nearest")
-    rough_cord = np.logical_or(cord >= 0.5, cord_moved.result().data)
-    return Prepared((reference, moved.result()), alignment, rough_cord=rough_cord)
+        image = pool.submit(moved, second.data)
+        cord = pool.submit(moved, theirs.cord)
+        lesion = None if theirs.lesion is None else pool.submit(moved, theirs.lesion)
+    glimpse = Glimpse(cord.result(), None if lesion is None else lesion.result())
+    return Prepared(
+        (reference, Volume(image.result(), reference.affine)),
+        alignment,
+        rough_cord=np.logical_or(ours.cord >= 0.5, glimpse.cord >= 0.5),
+        glimpses=(ours, glimpse),
+    )
 
 
-def _cord_of_second(second: Volume, cord: Volume, model: Model) -> FloatArray:
-    """Find the second contrast's cord where the headers put the reference's, or anywhere."""
-    from bids_app.segmentation.inference import predict_cord
+def _look_at_second(second: Volume, cord: Volume, model: Model) -> Glimpse:
+    """Look for the second contrast's cord where the headers put the reference's, or anywhere."""
+    from bids_app.segmentation.inference import glimpse
 
     voxels = np.argwhere(cord.data >= 0.5)
     some = voxels[:: max(1, len(voxels) // _MOST_POINTS)]
     points = some @ cord.affine[:3, :3].T + cord.affine[:3, 3]
     near = mark_around(points, second, _HEADERS_MAY_ERR_MM)
     if near.any():
-        found = predict_cord(Prepared((None, second), rough_cord=near), model)
-        seen = found >= 0.5
+        found = glimpse(Prepared((None, second), rough_cord=near), model)
+        seen = found.cord >= 0.5
         # A cord beyond the place that was looked at was seen in part only.
         inside = np.count_nonzero(seen & near) >= 0.9 * np.count_nonzero(seen)
         if inside and np.count_nonzero(seen) * second.voxel_mm3 >= _LEAST_CORD_MM3:
             return found
-    return predict_cord(Prepared((None, second)), model)
+    return glimpse(Prepared((None, second)), model)
 
 
 def _warnings(prepared: Prepared) -> tuple[str, ...]:

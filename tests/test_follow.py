@@ -111,3 +111,18 @@ def test_the_box_finds_the_cord_that_is_known(box: Model) -> None:
         logits = follow(data, box)
     found = probable_cord(torch.nan_to_num(logits, nan=-20), box)
     assert dice(found[:, :, :width], imaged.cord.T) > 0.93
+
+
+@pytest.mark.parametrize("cord", [_cord(0.2), np.zeros(_SHAPE, np.float32)])
+def test_between_the_levels_only_the_cord_is_read(box: Model, cord: Array) -> None:
+    network, data = _BrightCord(), torch.from_numpy(np.stack([cord, cord]))
+    model = replace(box, networks=(network,))
+    with torch.inference_mode():
+        once = follow(data, model)
+        asked = network.asked
+        twice = follow(data, model, between=True)
+    borders = 2 if cord.any() else 0  # of three levels
+    assert network.asked - 2 * asked == borders
+    read = torch.isfinite(once[0])
+    assert torch.isfinite(twice[0])[read].all()
+    torch.testing.assert_close(twice[:, read], once[:, read], atol=0.05, rtol=0)

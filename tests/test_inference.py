@@ -18,14 +18,14 @@ from bids_app.imaging.grids import resample_to
 from bids_app.lesions.preset import load_preset
 from bids_app.lesions.refine import refine
 from bids_app.pipeline import find_lesions
-from bids_app.records import Prepared, Volume
+from bids_app.records import Alignment, Glimpse, Prepared, Volume
 from bids_app.segmentation import inference, tiles
-from bids_app.segmentation.inference import predict, predict_cord, segment
+from bids_app.segmentation.inference import glimpse, predict, segment
 from bids_app.segmentation.look import large_pieces
 from bids_app.segmentation.manifest import BOX, read_manifest
 from bids_app.segmentation.weights import Model, load_model
 from bids_app.training.anatomy import draw_spine
-from bids_app.training.session import ISOTROPIC, Imaged, Recipe, image_session
+from bids_app.training.session import AXIAL, ISOTROPIC, Imaged, Recipe, image_session
 
 
 @pytest.fixture(scope="module")
@@ -171,8 +171,11 @@ def test_each_contrast_is_also_read_by_itself(model: Model) -> None:
         predict(Prepared(channels, rough_cord=cord >= 0.5), model, mirror=False)[1]
         for channels in ((reference, None), (None, placed))
     ]
-    mean, lowered = (together + alone[0]) / 2, alone[1] / (alone[1] + (1 - alone[1]) * np.e)
-    assert model.manifest.reference_alone and model.manifest.second_alone_penalty == 1
+    mean, lowered = (
+        (together + alone[0]) / 2,
+        alone[1] / (alone[1] + (1 - alone[1]) * np.sqrt(np.e)),
+    )
+    assert model.manifest.reference_alone and model.manifest.second_alone_penalty == 0.5
     off = replace(model.manifest, mirror_axes=())
     for manifest, expected in (
         (model.manifest, np.maximum(mean, lowered)),
@@ -183,10 +186,32 @@ def test_each_contrast_is_also_read_by_itself(model: Model) -> None:
         found = segment(both, replace(model, manifest=manifest)).lesion
         assert np.abs(found - expected).max() <= 2**-15
     assert ((lowered >= 0.5) & (mean < 0.5)).any()
+    seen = (Glimpse(cord, alone[1]), Glimpse(cord, alone[0]))
+    quick = segment(replace(both, glimpses=seen), model).lesion
+    other = alone[0] / (alone[0] + (1 - alone[0]) * np.sqrt(np.e))
+    assert np.abs(quick - np.maximum((together + alone[1]) / 2, other)).max() <= 2**-15
     lone = Prepared((reference, None), rough_cord=imaged.cord)
     mirrored = predict(lone, model)[1]
     assert np.abs(segment(lone, model).lesion - mirrored).max() <= 2**-16
     assert np.abs(mirrored - predict(lone, model, mirror=False)[1]).max() > 0.1
+
+
+def test_what_the_alignment_saw_of_the_contrasts_lies_on_the_grid_of_the_reference(
+    model: Model,
+) -> None:
+    rng = np.random.default_rng(21)
+    imaged = image_session(rng, draw_spine(rng, 6), -110.0, Recipe(ISOTROPIC, AXIAL, "STIR"))
+    reference, second = Volume(*imaged.first), Volume(*(imaged.second or imaged.first))
+    seen = pipeline.look(reference, second, model)
+    assert seen[1] is not None and seen[1].cord.shape == second.data.shape
+    known = Alignment(imaged.matrix, True, 0.0, 1.0, "known")
+    prepared = pipeline.place(reference, second, (seen[0], seen[1]), known)
+    for glimpse_of in prepared.glimpses:
+        assert glimpse_of is not None and glimpse_of.lesion is not None
+        assert dice(glimpse_of.cord >= 0.5, imaged.cord) > 0.9
+        assert glimpse_of.lesion[imaged.lesion].mean() > 5 * glimpse_of.lesion[imaged.cord].mean()
+    by_hand = pipeline.look(reference, second, model, imaged.cord)[0]
+    assert by_hand.lesion is None and (by_hand.cord == imaged.cord).all()
 
 
 def test_an_image_without_a_cord_is_an_error_not_a_zero(model: Model) -> None:
@@ -219,7 +244,7 @@ def test_the_second_cord_is_found_near_the_first_ones_place_or_anywhere(
     shift = np.eye(4)
     shift[:3, 3] = [0, away_mm, 0]  # the headers put the two so far apart
     cord = Volume(imaged.cord.astype(np.float32), shift @ image.affine)
-    found = pipeline._cord_of_second(image, cord, model) >= 0.5
-    whole = predict_cord(Prepared((None, image)), model) >= 0.5
+    found = pipeline._look_at_second(image, cord, model).cord >= 0.5
+    whole = glimpse(Prepared((None, image)), model).cord >= 0.5
     assert dice(found, whole) > 0.99
     assert dice(found, imaged.cord) > 0.9

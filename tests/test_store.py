@@ -25,7 +25,7 @@ from bids_app.networks import build_network
 from bids_app.records import Prepared, Volume
 from bids_app.segmentation.archive import Limits, unpack
 from bids_app.segmentation.describe import Choices, describe
-from bids_app.segmentation.inference import predict, predict_cord, segment
+from bids_app.segmentation.inference import glimpse, predict, segment
 from bids_app.segmentation.install import install
 from bids_app.segmentation.manifest import BOX, find_model, read_manifest
 from bids_app.segmentation.sources import fetch
@@ -528,7 +528,7 @@ def test_a_lesion_model_takes_its_cord_from_another(tmp_path: Path) -> None:
     with pytest.raises(MissingResource, match="second model that finds the cord"):
         segment(prepared, lesions)
     with pytest.raises(MissingResource, match="finds no cord"):
-        predict_cord(prepared, lesions)
+        glimpse(prepared, lesions)
     with pytest.raises(MissingResource, match="finds no lesions"):
         segment(prepared, cords)
     found = segment(prepared, lesions, cords)

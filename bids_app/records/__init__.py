@@ -5,7 +5,15 @@ arrays and never cross a process boundary.
 """
 
 from bids_app.records.arrays import BoolArray, FloatArray, IntArray
-from bids_app.records.images import Alignment, Combination, Findings, Prepared, Segmentation, Volume
+from bids_app.records.images import (
+    Alignment,
+    Combination,
+    Findings,
+    Glimpse,
+    Prepared,
+    Segmentation,
+    Volume,
+)
 from bids_app.records.lesions import (
     LEVEL_NAMES,
     Calibration,
@@ -58,6 +66,7 @@ __all__ = [
     "Findings",
     "FloatArray",
     "GivenFile",
+    "Glimpse",
     "IntArray",
     "Interval",
     "Job",

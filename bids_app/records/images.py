@@ -67,6 +67,22 @@ class Alignment:
 
 
 @dataclass(frozen=True)
+class Glimpse:
+    """What a quick pass over one contrast by itself shows.
+
+    Attributes
+    ----------
+    cord : ndarray of shape (i, j, k), float32
+        Probability.
+    lesion : ndarray of shape (i, j, k), float32, or None
+        Probability, where it was asked for.
+    """
+
+    cord: FloatArray
+    lesion: FloatArray | None = None
+
+
+@dataclass(frozen=True)
 class Prepared:
     """The network's channels on the reference grid; a missing channel is None.
 
@@ -80,12 +96,16 @@ class Prepared:
         What each channel is (``Scan.contrast``); empty where nobody knows.
     rough_cord : ndarray of bool, optional
         About where the cord is, on the channels' grid, when that is known before segmenting.
+    glimpses : tuple of Glimpse or None
+        Of each channel by itself, on the channels' grid, by the model that is to segment; empty
+        where there was no such pass.
     """
 
     channels: tuple[Volume | None, ...]
     alignment: Alignment | None = None
     contrasts: tuple[str | None, ...] = ()
     rough_cord: BoolArray | None = None
+    glimpses: tuple[Glimpse | None, ...] = ()
 
     def __post_init__(self) -> None:
         present = [channel for channel in self.channels if channel is not None]

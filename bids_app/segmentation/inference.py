@@ -21,6 +21,7 @@ from bids_app.records import (
     BoolArray,
     Combination,
     FloatArray,
+    Glimpse,
     Prepared,
     Segmentation,
     Volume,
@@ -117,7 +118,8 @@ def segment(
 
 def _rounded(probability: FloatArray) -> FloatArray:
     """Round to multiples of 2^-16, so that background is 0 and the files take a tenth."""
-    return np.asarray(np.rint(probability * np.float32(2**16)) * np.float32(2**-16))
+    rounded = np.rint(probability * np.float32(2**16)) * np.float32(2**-16)
+    return np.ascontiguousarray(rounded)
 
 
 def _read(
@@ -156,27 +158,39 @@ def _with_each_alone(
     believed. In the second contrast alone a network may find lesions that it does not see beside a
     reference that does not show them; it is believed less, `second_alone_penalty` logits.
     """
-    first, *others = prepared.channels
     known = replace(prepared, rough_cord=np.asarray(cord >= 0.5))
-
-    def alone(*channels: Volume | None) -> FloatArray:
-        return _predict_in_cut(replace(known, channels=channels), model, outside, mirror)
-
-    mirror = not model.manifest.reference_alone
+    first, *others = prepared.channels
     if model.manifest.reference_alone:
-        probability = alone(first, *(None for _ in others))
-        lesion = (lesion + _structure(probability, model, "lesion")) / 2
-        if "cord" in model.manifest.outputs:
-            own = _structure(probability, model, "cord")
-            if np.count_nonzero(own >= 0.5) < _LEAST_SHARE * np.count_nonzero(cord >= 0.5):
-                cord = own
+        own, alone = _alone(known, (first, *(None for _ in others)), 0, model, outside)
+        lesion = (lesion + alone) / 2
+        if np.count_nonzero(own >= 0.5) < _LEAST_SHARE * np.count_nonzero(cord >= 0.5):
+            cord = own
     penalty = model.manifest.second_alone_penalty
     if penalty is not None:
-        chance = _structure(alone(None, *others), model, "lesion")
+        _, chance = _alone(known, (None, *others), 1, model, outside)
         odds_against = (1 - chance) * np.float32(np.exp(penalty))
         tiny = np.finfo(np.float32).tiny
         lesion = np.maximum(lesion, chance / np.maximum(chance + odds_against, tiny))
     return cord, lesion
+
+
+def _alone(
+    prepared: Prepared,
+    channels: tuple[Volume | None, ...],
+    place: int,
+    model: Model,
+    outside: FloatArray | None,
+) -> tuple[FloatArray, FloatArray]:
+    """Give cord and lesion of some channels: as a quick pass has shown them, or read anew."""
+    seen = prepared.glimpses[place] if prepared.glimpses else None
+    if seen is not None and seen.lesion is not None:
+        return seen.cord, seen.lesion
+    mirror = not model.manifest.reference_alone
+    probability = _predict_in_cut(replace(prepared, channels=channels), model, outside, mirror)
+    lesion = _structure(probability, model, "lesion")
+    if outside is not None and "cord" not in model.manifest.outputs:
+        return outside, lesion
+    return _structure(probability, model, "cord"), lesion
 
 
 def _vote(
@@ -184,6 +198,7 @@ def _vote(
 ) -> Segmentation:
     """Run the folds one by one, and count those that say lesion."""
     shape = prepared.reference.data.shape
+    prepared = replace(prepared, glimpses=())  # they are of the first fold
     cord, lesion, votes = (np.zeros(shape, np.float32) for _ in range(3))
     for network in model.networks:
         one_cord, one_lesion = _read(prepared, replace(model, networks=(network,)), outside)
@@ -195,10 +210,11 @@ def _vote(
     return Segmentation(_rounded(cord / folds), votes / folds, entropy_bits(lesion / folds))
 
 
-def predict_cord(prepared: Prepared, model: Model) -> FloatArray:
-    """Give a quick cord probability: one pass without overlap or mirroring.
+def glimpse(prepared: Prepared, model: Model) -> Glimpse:
+    """Look quickly: one pass of the first fold along the cord, without mirroring.
 
-    Where `prepared` has a rough cord, only tiles that meet it are looked at.
+    Where `prepared` has a rough cord, only tiles that meet it are looked at. Lesions are given, and
+    tiles overlap along the cord, if the model is one that reads contrasts by themselves as well.
 
     Raises
     ------
@@ -206,7 +222,24 @@ def predict_cord(prepared: Prepared, model: Model) -> FloatArray:
         The model finds no cord; ask the box's.
     """
     _check_finds(model, "cord")
-    return _structure(predict(prepared, model, quick=True), model, "cord")
+    probability = predict(prepared, model, quick=True)
+    cord = np.ascontiguousarray(_structure(probability, model, "cord"))
+    if not _glimpses_lesions(model):
+        return Glimpse(cord)
+    return Glimpse(cord, np.ascontiguousarray(_structure(probability, model, "lesion")))
+
+
+def _glimpses_lesions(model: Model) -> bool:
+    """Tell whether a quick pass is of use for lesions."""
+    manifest = model.manifest
+    several = manifest.reference_alone or manifest.second_alone_penalty is not None
+    return several and "lesion" in manifest.outputs and not manifest.needs_cord_model
+
+
+def _glimpsed(model: Model) -> tuple[int, ...]:
+    """Give the outputs that a quick pass is asked for."""
+    outputs = model.manifest.outputs
+    return (*outputs["cord"], *(outputs["lesion"] if _glimpses_lesions(model) else ()))
 
 
 def entropy_bits(probability: FloatArray) -> FloatArray:
@@ -240,7 +273,7 @@ def predict(
     model : Model
         With late fusion it sees one contrast, the first that is there.
     quick : bool
-        Stop after the pass without overlap; the outputs of other structures than the cord are 0.
+        Stop after the pass along the cord; only the outputs that `glimpse` gives are to be used.
     whole : bool
         Cover the whole image with full overlap, exactly as ``nnUNetPredictor`` does.
     mirror : bool
@@ -249,6 +282,7 @@ def predict(
     Returns
     -------
     ndarray of shape (outputs, i, j, k), float32
+        In memory as the network's axes are.
     """
     late = model.manifest.fusion == "late"
     channels = (prepared.reference,) if late else arrange(prepared, model.manifest.channels)
@@ -263,12 +297,11 @@ def predict(
             cord = _pad(torch.from_numpy(cord), model)[0].numpy()
         logits = _predict_logits(padded, model, cord, quick, whole, mirror)
         logits = logits[(slice(None), *reverse[1:])]
-        only = model.manifest.outputs.get("cord") if quick else None
+        only = _glimpsed(model) if quick else None
         probability = from_network(logits, model, grid, only).numpy()
-    result = np.zeros((len(probability), *image.data.shape), np.float32)
-    for output in range(len(probability)) if only is None else only:
-        result[output] = orient_back(probability[output].T, letters, image)
-    return result
+    # A view: transposing each output in memory would take longer than some of the steps above.
+    turned_back = orient_back(probability.transpose(3, 2, 1, 0), letters, image)
+    return np.moveaxis(turned_back, -1, 0)
 
 
 def _known_cord(prepared: Prepared, model: Model, grid: NetworkGrid) -> BoolArray | None:
@@ -298,7 +331,7 @@ def _predict_logits(
     # One fold says well enough where to look.
     one = replace(model, networks=model.networks[:1])
     if quick:
-        return _over(follow(data, one, cord), logits)
+        return _over(follow(data, one, cord, between=_glimpses_lesions(model)), logits)
     if cord is None:
         logits = _over(follow(data, one), logits)
         cord = probable_cord(logits, model)

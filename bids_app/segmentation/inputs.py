@@ -172,4 +172,5 @@ def crop(prepared: Prepared, box: Box) -> Prepared:
             for channel in prepared.channels
         ),
         rough_cord=None if prepared.rough_cord is None else prepared.rough_cord[box],
+        glimpses=(),
     )

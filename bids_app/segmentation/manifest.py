@@ -48,11 +48,12 @@ class Manifest:
         One network sees all contrasts, or a one-channel network is run on each of them.
     reference_alone : bool
         An early-fusion model also reads the reference by itself where there is more: the
-        probability of lesion is the mean of both readings. It does not mirror then.
+        probability of lesion is the mean of both readings. It does not mirror then. What the
+        alignment saw of the reference counts as that reading, if this model was asked there.
     second_alone_penalty : float or None
         Of an early-fusion model that also reads what comes after the reference by itself: logits
         taken off what it says of lesions then, before the higher of both readings counts. None
-        where it does not.
+        where it does not. What the alignment saw of the second contrast counts likewise.
     preset : str or None
         Name of the post-processing that suits the model, or of a JSON file in its folder.
     crop_margin_mm : tuple of float or None

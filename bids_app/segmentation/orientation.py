@@ -87,7 +87,10 @@ def orient(volume: Volume, letters: str) -> Volume:
 
 
 def orient_back(data: FloatArray, letters: str, like: Volume) -> FloatArray:
-    """Bring an array on ``orient(like, letters)``'s grid back to the grid of `like`."""
+    """Bring an array on ``orient(like, letters)``'s grid, and more axes, back to that of `like`.
+
+    A view of it.
+    """
     wanted = orientations.axcodes2ornt(letters)
     back = orientations.ornt_transform(wanted, orientations.io_orientation(like.affine))
     restored: FloatArray = orientations.apply_orientation(data, back)

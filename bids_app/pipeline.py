@@ -192,7 +192,7 @@ def look(
         The second is None where the reference shows no cord: one that only the other image shows
         would be drawn into an image of something else.
     """
-    from bids_app.segmentation.inference import glimpse
+    from bids_app.segmentation.prediction import glimpse
 
     if cord is None:
         ours = glimpse(Prepared((reference, None)), model)
@@ -241,7 +241,7 @@ def place(
 
 def _look_at_second(second: Volume, cord: Volume, model: Model) -> Glimpse:
     """Look for the second contrast's cord where the headers put the reference's, or anywhere."""
-    from bids_app.segmentation.inference import glimpse
+    from bids_app.segmentation.prediction import glimpse
 
     voxels = np.argwhere(cord.data >= 0.5)
     some = voxels[:: max(1, len(voxels) // _MOST_POINTS)]

@@ -19,10 +19,11 @@ from bids_app.lesions.preset import load_preset
 from bids_app.lesions.refine import refine
 from bids_app.pipeline import find_lesions
 from bids_app.records import Alignment, Glimpse, Prepared, Volume
-from bids_app.segmentation import inference, tiles
-from bids_app.segmentation.inference import glimpse, predict, segment
+from bids_app.segmentation import prediction, tiles
+from bids_app.segmentation.inference import segment
 from bids_app.segmentation.look import large_pieces
 from bids_app.segmentation.manifest import BOX, read_manifest
+from bids_app.segmentation.prediction import glimpse, predict
 from bids_app.segmentation.weights import Model, load_model
 from bids_app.training.anatomy import draw_spine
 from bids_app.training.session import AXIAL, ISOTROPIC, Imaged, Recipe, image_session
@@ -69,7 +70,7 @@ def test_a_cord_that_is_known_saves_a_pass_and_changes_nothing(
     found = predict(alone, model)
     calls = []
     monkeypatch.setattr(
-        inference, "slide", lambda *given: calls.append(given) or tiles.slide(*given)
+        prediction, "slide", lambda *given: calls.append(given) or tiles.slide(*given)
     )
     again = predict(replace(alone, rough_cord=rough), model)
     assert len(calls) == 1

@@ -26,10 +26,11 @@ from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from bids_app.records import Combination, FloatArray, Prepared, Volume
 from bids_app.segmentation.describe import Choices
 from bids_app.segmentation.export import export_model
-from bids_app.segmentation.inference import predict, segment
+from bids_app.segmentation.inference import segment
 from bids_app.segmentation.install import install
 from bids_app.segmentation.manifest import BOX
 from bids_app.segmentation.orientation import orient
+from bids_app.segmentation.prediction import predict
 from bids_app.segmentation.weights import Model, load_model
 
 SPACING_XYZ = (0.9, 0.8, 2.8)

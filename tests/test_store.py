@@ -25,9 +25,10 @@ from bids_app.networks import build_network
 from bids_app.records import Prepared, Volume
 from bids_app.segmentation.archive import Limits, unpack
 from bids_app.segmentation.describe import Choices, describe
-from bids_app.segmentation.inference import glimpse, predict, segment
+from bids_app.segmentation.inference import segment
 from bids_app.segmentation.install import install
 from bids_app.segmentation.manifest import BOX, find_model, read_manifest
+from bids_app.segmentation.prediction import glimpse, predict
 from bids_app.segmentation.sources import fetch
 from bids_app.segmentation.vetting import vet
 from bids_app.segmentation.weights import load_model

@@ -16,8 +16,9 @@ from bids_app.lesions.preset import load_preset
 from bids_app.pipeline import find_lesions
 from bids_app.records import Combination, Prepared, Volume
 from bids_app.segmentation.describe import Choices
-from bids_app.segmentation.inference import entropy_bits, predict, segment, segment_contrasts
+from bids_app.segmentation.inference import entropy_bits, segment, segment_contrasts
 from bids_app.segmentation.install import install
+from bids_app.segmentation.prediction import predict
 from bids_app.segmentation.weights import Model, load_model
 
 CPU = torch.device("cpu")

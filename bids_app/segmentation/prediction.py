@@ -1,0 +1,193 @@
+"""Run a network over images once: nnU-Net's preprocessing, sliding window and export.
+
+nnU-Net's own functions prepare the data, weigh the tiles and bring the logits back; what is
+ours is where to look. Where neither aligning the contrasts nor another model has found the cord
+already, a pass without overlap does; of the tiles with overlap only those on the cord are computed,
+because lesions lie in it. A pass that finds no cord is not believed: the whole image is done with
+full overlap.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import torch
+from acvl_utils.cropping_and_padding.padding import pad_nd_image
+from torch import Tensor
+
+from bids_app.errors import MissingResource
+from bids_app.records import BoolArray, FloatArray, Glimpse, Prepared, Volume
+from bids_app.segmentation.follow import follow, probable_cord
+from bids_app.segmentation.inputs import arrange, crop, cut_round
+from bids_app.segmentation.look import large_pieces
+from bids_app.segmentation.network_grid import (
+    NetworkGrid,
+    from_network,
+    mask_to_network,
+    to_network,
+)
+from bids_app.segmentation.orientation import orient, orient_back
+from bids_app.segmentation.tiles import slide
+from bids_app.segmentation.weights import Model
+
+
+def predict(
+    prepared: Prepared,
+    model: Model,
+    *,
+    quick: bool = False,
+    whole: bool = False,
+    mirror: bool = True,
+) -> FloatArray:
+    """Predict the probability of each output channel on the grid of `prepared`.
+
+    Parameters
+    ----------
+    prepared : Prepared
+    model : Model
+        With late fusion it sees one contrast, the first that is there.
+    quick : bool
+        Stop after the pass along the cord; only the outputs that `glimpse` gives are to be used.
+    whole : bool
+        Cover the whole image with full overlap, exactly as ``nnUNetPredictor`` does.
+    mirror : bool
+        Average over the mirrorings the model allows.
+
+    Returns
+    -------
+    ndarray of shape (outputs, i, j, k), float32
+        In memory as the network's axes are.
+    """
+    late = model.manifest.fusion == "late"
+    channels = (prepared.reference,) if late else arrange(prepared, model.manifest.channels)
+    image = next(channel for channel in channels if channel is not None)
+    letters = model.manifest.orientation
+    turned = tuple(None if channel is None else orient(channel, letters) for channel in channels)
+    data, grid = to_network(turned, model)
+    cord = None if whole else _known_cord(prepared, model, grid)
+    with torch.inference_mode():
+        padded, reverse = _pad(data, model)
+        if cord is not None:
+            cord = _pad(torch.from_numpy(cord), model)[0].numpy()
+        logits = _predict_logits(padded, model, cord, quick, whole, mirror)
+        logits = logits[(slice(None), *reverse[1:])]
+        only = _glimpsed(model) if quick else None
+        probability = from_network(logits, model, grid, only).numpy()
+    # A view: transposing each output in memory would take longer than some of the steps above.
+    turned_back = orient_back(probability.transpose(3, 2, 1, 0), letters, image)
+    return np.moveaxis(turned_back, -1, 0)
+
+
+def predict_in_cut(
+    prepared: Prepared, model: Model, cord: FloatArray | None, mirror: bool
+) -> FloatArray:
+    """Predict from an image cut round the cord where the model was trained on such cuts."""
+    margin = model.manifest.crop_margin_mm
+    if margin is None or cord is None:
+        return predict(prepared, model, mirror=mirror)
+    box = cut_round(cord, prepared.reference.affine, margin)
+    inner = predict(crop(prepared, box), model, whole=True, mirror=mirror)
+    shape = prepared.reference.data.shape
+    full = np.zeros((inner.shape[0], *shape), np.float32)
+    if not model.labels.has_regions:
+        full[0] = 1  # the background
+    full[(slice(None), *box)] = inner
+    return full
+
+
+def glimpse(prepared: Prepared, model: Model) -> Glimpse:
+    """Look quickly: one pass of the first fold along the cord, without mirroring.
+
+    Where `prepared` has a rough cord, only tiles that meet it are looked at. Lesions are given, and
+    tiles overlap along the cord, if the model is one that reads contrasts by themselves as well.
+
+    Raises
+    ------
+    MissingResource
+        The model finds no cord; ask the box's.
+    """
+    _check_finds(model, "cord")
+    probability = predict(prepared, model, quick=True)
+    cord = np.ascontiguousarray(structure(probability, model, "cord"))
+    if not _glimpses_lesions(model):
+        return Glimpse(cord)
+    return Glimpse(cord, np.ascontiguousarray(structure(probability, model, "lesion")))
+
+
+def _glimpses_lesions(model: Model) -> bool:
+    """Tell whether a quick pass is of use for lesions."""
+    manifest = model.manifest
+    several = manifest.reference_alone or manifest.second_alone_penalty is not None
+    return several and "lesion" in manifest.outputs and not manifest.needs_cord_model
+
+
+def _glimpsed(model: Model) -> tuple[int, ...]:
+    """Give the outputs that a quick pass is asked for."""
+    outputs = model.manifest.outputs
+    return (*outputs["cord"], *(outputs["lesion"] if _glimpses_lesions(model) else ()))
+
+
+def structure(probability: FloatArray, model: Model, name: str) -> FloatArray:
+    """Add up the output channels that make a structure."""
+    _check_finds(model, name)
+    outputs = model.manifest.outputs[name]
+    if len(outputs) == 1:
+        return np.asarray(probability[outputs[0]])
+    return np.asarray(np.clip(probability[list(outputs)].sum(axis=0, dtype=np.float32), 0, 1))
+
+
+def _check_finds(model: Model, name: str) -> None:
+    """Refuse a model that has no output for a structure."""
+    if not model.manifest.outputs.get(name):
+        raise MissingResource(
+            f"Model '{model.manifest.name}' finds no {name}; another model has to."
+        )
+
+
+def _known_cord(prepared: Prepared, model: Model, grid: NetworkGrid) -> BoolArray | None:
+    """Bring the rough cord, where there is one, to the network's grid."""
+    if prepared.rough_cord is None:
+        return None
+    volume = Volume(prepared.rough_cord, prepared.reference.affine)
+    return mask_to_network(orient(volume, model.manifest.orientation).data.T, model, grid)
+
+
+def _pad(data: Tensor, model: Model) -> tuple[Tensor, tuple[slice, ...]]:
+    """Make an array at least a patch wide; gives the place of the original in it too."""
+    padded, reverse = pad_nd_image(
+        data, model.configuration.patch_size, "constant", {"value": 0}, True, None
+    )
+    return padded, reverse
+
+
+def _predict_logits(
+    data: Tensor, model: Model, cord: BoolArray | None, quick: bool, whole: bool, mirror: bool
+) -> Tensor:
+    """Decide where the network runs."""
+    unguided = cord is None and not quick and "cord" not in model.manifest.outputs
+    if whole or unguided:
+        return slide(data, model, 0.5, mirror)
+    logits = _nothing(model, tuple(data.shape[1:]))
+    # One fold says well enough where to look.
+    one = replace(model, networks=model.networks[:1])
+    if quick:
+        return _over(follow(data, one, cord, between=_glimpses_lesions(model)), logits)
+    if cord is None:
+        logits = _over(follow(data, one), logits)
+        cord = probable_cord(logits, model)
+    close = slide(data, model, 0.5, mirror, large_pieces(cord))
+    return _over(close, logits)
+
+
+def _over(close: Tensor, logits: Tensor) -> Tensor:
+    """Lay what was looked at over what is taken for granted."""
+    return torch.where(torch.isnan(close), logits, close)
+
+
+def _nothing(model: Model, shape: tuple[int, ...]) -> Tensor:
+    """Give the logits of background, half precision."""
+    logits = torch.full((model.labels.num_segmentation_heads, *shape), -20, dtype=torch.half)
+    if not model.labels.has_regions:
+        logits[0] = 20
+    return logits

@@ -79,12 +79,9 @@ def find_lesions(
     NoCordFound
     """
     reference = to_canonical(original)
-    finder = cord_model or model
-    aligned = prepare(reference, second, finder, known.cord, threads)
-    glimpses = aligned.glimpses if finder is model else ()
-    prepared = replace(aligned, contrasts=known.contrasts, glimpses=glimpses)
-    segmentation, findings = _segment(prepared, model, cord_model, preset, known)
-    prepared = replace(prepared, glimpses=())  # no longer needed, and as large as images
+    aligned = prepare(reference, second, cord_model or model, known.cord, threads)
+    segmentation, findings = _segment(aligned, model, cord_model, preset, known)
+    prepared = replace(aligned, contrasts=known.contrasts, glimpses=())
     entering("measure")
     lesions, cord = measure(findings, segmentation.lesion, reference.affine)
     result = SessionResult(
@@ -95,18 +92,24 @@ def find_lesions(
 
 
 def _segment(
-    prepared: Prepared,
+    aligned: Prepared,
     model: Model,
     cord_model: Model | None,
     preset: Preset,
     known: Known,
 ) -> tuple[Segmentation, Findings]:
-    """Segment, merge what the contrasts say, refine; a cord that is known replaces theirs."""
+    """Segment, merge what the contrasts say, refine; a cord that is known replaces theirs.
+
+    What was glimpsed is of use here only; it is as large as images, and not kept.
+    """
     from bids_app.segmentation.inference import segment_contrasts
 
     entering("segment")
     rules, cord = preset.for_contrast(known.second), known.cord
-    spacing_mm = prepared.reference.spacing_mm
+    spacing_mm = aligned.reference.spacing_mm
+    # Another model's glimpses say nothing of what this one would see.
+    glimpses = aligned.glimpses if cord_model is None or cord_model is model else ()
+    prepared = replace(aligned, contrasts=known.contrasts, glimpses=glimpses)
     readings = seen = segment_contrasts(prepared, model, cord_model, rules.folds)
     if cord is not None:
         rules = as_given(rules)

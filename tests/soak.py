@@ -74,10 +74,9 @@ def _use(pid: int) -> tuple[float, float, int, int]:
     for each in _family(pid):
         with contextlib.suppress(OSError):
             status = Path(f"/proc/{each}/status").read_text()
-            found = [
-                int(re.search(rf"^{key}:\s+(\d+)", status, re.MULTILINE)[1])  # type: ignore[index]
-                for key in ("VmRSS", "VmHWM", "Threads")
-            ]
+            # A process that has just ended has no memory any more, but still a status.
+            fields = dict(re.findall(r"^(\w+):\s+(\d+)", status, re.MULTILINE))
+            found = [int(fields.get(key, 0)) for key in ("VmRSS", "VmHWM", "Threads")]
             files = len(list(Path(f"/proc/{each}/fd").iterdir()))
             total = [a + b for a, b in zip(total, (*found[:2], files, found[2]), strict=True)]
     return total[0] / 1024, total[1] / 1024, total[2], total[3]

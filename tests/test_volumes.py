@@ -409,7 +409,9 @@ def test_written_volumes_are_read_back_alike(tmp_path_factory, axes, spacing, or
     volume = read_volume(path)
     np.testing.assert_array_equal(volume.data, RAMP)
     np.testing.assert_array_equal(volume.affine, affine.astype(np.float32))
-    np.testing.assert_allclose(nib.load(path).get_qform(), affine, atol=2e-3)
+    # A half turn's quaternion in float32 loses what turns it by less than about a thousandth more.
+    lost = 2e-3 * max(1, *spacing)
+    np.testing.assert_allclose(nib.load(path).get_qform(), affine, atol=lost)
     np.testing.assert_array_equal(
         orientations.io_orientation(volume.affine), orientations.io_orientation(affine)
     )

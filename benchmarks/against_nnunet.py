@@ -6,7 +6,7 @@ A session is a whole spine: T2w and STIR of 320x256x60 voxels (0.8x0.8x1 mm). nn
 given both on one grid and predicts, nothing else; the app reads, aligns, predicts, measures, writes
 everything and makes the report. Both start cold, by turns, on all cores.
 
-one     the box, no mirroring for nnU-Net (the app mirrors once).
+one     the box, no mirroring on either side.
 large   nnU-Net's residual encoder M with random weights, one fold, mirroring on all axes for both;
         it gives lesions only, and the box finds the cord for the app.
 many    so many sessions in one run of the app; nnU-Net's command over a folder of the same, and

@@ -10,7 +10,7 @@ import numpy as np
 
 from bids_app.errors import NoCordFound
 from bids_app.given import UNKNOWN, Known, add_levels, as_given
-from bids_app.imaging.grids import mark_around, resample_to, to_canonical
+from bids_app.imaging.grids import mark_around, resample_part, resample_to, to_canonical
 from bids_app.imaging.registration import register
 from bids_app.lesions.fusion import fuse
 from bids_app.lesions.measure import measure
@@ -227,10 +227,10 @@ def place(
     matrix = np.asarray(alignment.matrix)
 
     def moved(data: FloatArray) -> FloatArray:
-        return resample_to(replace(second, data=data), reference, matrix, "linear").data
+        return resample_part(replace(second, data=data), reference, matrix).data
 
     with ThreadPoolExecutor(threads) as pool:
-        image = pool.submit(moved, second.data)
+        image = pool.submit(lambda: resample_to(second, reference, matrix).data)
         cord = pool.submit(moved, theirs.cord)
         lesion = None if theirs.lesion is None else pool.submit(moved, theirs.lesion)
     glimpse = Glimpse(cord.result(), None if lesion is None else lesion.result())

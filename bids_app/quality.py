@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from bids_app.imaging.grids import coverage, resample_to
+from bids_app.imaging.grids import box_around, coverage, crop, resample_part
 from bids_app.imaging.quality import judge_signal
 from bids_app.lesions.quality import judge_masks
 from bids_app.records import (
@@ -67,9 +67,10 @@ def _of_second(
     back = np.linalg.inv(matrix)
     # Lesions are part of the cord: one image holds both.
     both = findings.cord.astype(np.uint8) + findings.lesion
-    both = resample_to(Volume(both, reference.affine), second, back, "nearest").data
+    both = resample_part(Volume(both, reference.affine), second, back, "nearest").data
     signal = judge_signal(second.data, both > 0, both > 1, second.spacing_mm)
-    seen = coverage(second, reference, matrix)[findings.cord]
+    box = box_around(findings.cord, reference.spacing_mm, 0.0)
+    seen = coverage(second, crop(reference, box), matrix)[findings.cord[box]]
     scores = (alignment.score_registered, alignment.score_headers)
     return {
         "second_cord_snr": signal.snr,

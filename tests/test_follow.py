@@ -11,7 +11,7 @@ import torch
 from bids_app.evaluation.metrics import dice
 from bids_app.segmentation.follow import follow, probable_cord
 from bids_app.segmentation.manifest import BOX
-from bids_app.segmentation.tiles import tiles
+from bids_app.segmentation.tiles import Part, tiles
 from bids_app.segmentation.weights import Model, load_model
 from bids_app.training.anatomy import draw_spine
 from bids_app.training.session import ISOTROPIC, Recipe, image_session
@@ -49,9 +49,16 @@ def _asked(model: Model, image: Array, near: Array | None = None) -> tuple[int, 
     data = torch.from_numpy(np.stack([image, image]))
     known = None if near is None else near.astype(bool)
     with torch.inference_mode():
-        logits = follow(data, replace(model, networks=(network,)), known)
+        logits = _whole(follow(data, replace(model, networks=(network,)), known), data)
     read = torch.isfinite(logits[0]).numpy()
     return network.asked, np.where(read, probable_cord(logits, model), False) * 2 - ~read
+
+
+def _whole(part: Part, data: torch.Tensor) -> torch.Tensor:
+    """Give the logits of the whole image, not a number where nothing was read."""
+    logits = torch.full((2, *data.shape[1:]), torch.nan, dtype=torch.half)
+    logits[(slice(None), *part.box)] = part.logits
+    return logits
 
 
 def _levels() -> int:
@@ -95,7 +102,8 @@ def test_nothing_is_read_far_from_where_to_look(box: Model) -> None:
 def test_the_order_of_two_ways_changes_nothing(box: Model) -> None:
     data = torch.from_numpy(np.stack([_cord(0.3)] * 2))
     one, other = (
-        follow(data, replace(box, networks=(_BrightCord(),), at_once=number)) for number in (1, 2)
+        follow(data, replace(box, networks=(_BrightCord(),), at_once=number)).logits
+        for number in (1, 2)
     )
     torch.testing.assert_close(one, other, rtol=0, atol=0, equal_nan=True)
 
@@ -108,7 +116,7 @@ def test_the_box_finds_the_cord_that_is_known(box: Model) -> None:
     normalised = (image - image.mean()) / image.std()
     data[0, :, :, :width] = torch.from_numpy(np.ascontiguousarray(normalised.T))
     with torch.inference_mode():
-        logits = follow(data, box)
+        logits = _whole(follow(data, box), data)
     found = probable_cord(torch.nan_to_num(logits, nan=-20), box)
     assert dice(found[:, :, :width], imaged.cord.T) > 0.93
 
@@ -118,9 +126,9 @@ def test_between_the_levels_only_the_cord_is_read(box: Model, cord: Array) -> No
     network, data = _BrightCord(), torch.from_numpy(np.stack([cord, cord]))
     model = replace(box, networks=(network,))
     with torch.inference_mode():
-        once = follow(data, model)
+        once = _whole(follow(data, model), data)
         asked = network.asked
-        twice = follow(data, model, between=True)
+        twice = _whole(follow(data, model, between=True), data)
     borders = 2 if cord.any() else 0  # of three levels
     assert network.asked - 2 * asked == borders
     read = torch.isfinite(once[0])

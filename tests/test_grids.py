@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from bids_app.imaging.grids import (
     crop,
     from_canonical,
     paste,
+    resample_part,
     resample_to,
     to_canonical,
 )
@@ -161,6 +163,49 @@ def test_outside_the_field_is_fill_and_known():
     assert inside[:, 0, 0].tolist() == [False] * 2 + [True] * 9 + [False]
     result = resample_to(moving, reference, fill=-7.0)
     np.testing.assert_array_equal(result.data, np.where(inside, 1.0, -7.0))
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    spacing=st.tuples(*[st.floats(0.5, 3.0)] * 3),
+    origin=st.tuples(*[st.floats(-12.0, 6.0)] * 3),
+    angle=st.sampled_from([0.0, 0.0, 0.1, -0.4, np.pi / 2]),
+    order=st.sampled_from(ALL_48[::7]),
+)
+def test_coverage_is_what_each_voxel_says(spacing, origin, angle, order):
+    moving = Volume(np.zeros((9, 5, 7)), _affine(*order, (1.0, 2.0, 0.7), (-4, -3, -2)))
+    reference = _volume((11, 6, 8))
+    matrix = _affine((0, 1, 2), (1, 1, 1), spacing, origin, angle)
+    places = np.moveaxis(np.indices(reference.data.shape), 0, -1)
+    at = apply_affine(np.linalg.inv(moving.affine) @ matrix @ reference.affine, places)
+    sides = np.array(moving.data.shape)
+    clear = (np.abs(at + 0.5) > 1e-5) & (np.abs(at + 0.5 - sides) > 1e-5)
+    inside = ((at >= -0.5) & (at <= sides - 0.5)).all(-1)
+    agree = coverage(moving, reference, matrix) == inside
+    assert agree[clear.all(-1)].all()
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    spacing=st.tuples(*[st.floats(0.4, 4.0)] * 3),
+    shift=st.tuples(*[st.floats(-30.0, 30.0)] * 3),
+    angle=st.floats(-0.4, 0.4),
+    low=st.tuples(*[st.integers(0, 9)] * 3),
+    interpolation=st.sampled_from(["nearest", "linear"]),
+)
+def test_a_part_is_resampled_as_the_whole(spacing, shift, angle, low, interpolation):
+    data = np.zeros((20, 16, 12), np.float32)
+    part = tuple(slice(start, start + 6) for start in low)
+    data[part] = np.random.default_rng(0).random(data[part].shape)
+    moving = _volume(data.shape, 1.0, (-10, -8, -6), fill=data)
+    reference = Volume(
+        np.zeros((18, 15, 14), np.float32), _affine((0, 1, 2), (1, 1, 1), spacing, shift, angle)
+    )
+    matrix = _affine((0, 1, 2), (1, 1, 1), angle=angle / 2)
+    whole = resample_to(moving, reference, matrix, interpolation).data
+    found = resample_part(moving, reference, matrix, interpolation)
+    np.testing.assert_allclose(found.data, whole, atol=1e-6)
+    assert not resample_part(replace(moving, data=data * 0), reference).data.any()
 
 
 def test_no_overlap_is_all_fill():

@@ -118,8 +118,6 @@ class Similarity:
         where : ndarray of bool, shape (n,), optional
             The points to use; without it, all that are covered.
         """
-        from scipy import ndimage
-
         position = self._position(pose)
         use = self._inside(position) if where is None else where
         count = int(np.count_nonzero(use))
@@ -128,7 +126,7 @@ class Similarity:
         fixed_bins = self.fixed_bins
         if count < use.size:
             position, fixed_bins = position[:, use], fixed_bins[use]
-        value = ndimage.map_coordinates(self.other, position, order=1, mode="nearest")
+        value = _between_voxels(self.other, position)
         below = np.minimum(value.astype(np.int64), self.bins - 2)
         upper = value - below
         cell = fixed_bins + below
@@ -284,6 +282,39 @@ def _to_bins(values: FloatArray, bins: int) -> FloatArray:
     scaled = (values - low) * ((bins - 1) / max(float(high - low), 1e-12))
     result: FloatArray = np.clip(scaled, 0, bins - 1).astype(np.float32)
     return result
+
+
+def _between_voxels(image: FloatArray, position: FloatArray) -> FloatArray:
+    """Interpolate linearly at voxel coordinates of shape (3, n); beyond the image its edge counts.
+
+    SciPy's `map_coordinates` of order 1 gives the same and takes twice as long, most of the search.
+
+    Examples
+    --------
+    >>> image = np.arange(8, dtype=np.float32).reshape(2, 2, 2)
+    >>> _between_voxels(image, np.array([[0.0, 0.5, 1.4], [0, 0.5, 1], [0.25, 0.5, 9]])).tolist()
+    [0.25, 3.5, 7.0]
+    """
+    values, strides = image.ravel(), np.array(image.strides) // image.itemsize
+    place = np.zeros(position.shape[1], np.int64)
+    steps, shares = [], []
+    for row, length, stride in zip(position, image.shape, strides.tolist(), strict=True):
+        inside = np.clip(row, 0, length - 1)
+        low = np.minimum(inside.astype(np.int64), max(0, length - 2))
+        place += low * stride
+        shares.append((inside - low).astype(np.float32))
+        steps.append(stride if length > 1 else 0)
+
+    def along(axis: int, at: IntArray) -> FloatArray:
+        if axis == 3:
+            return values.take(at)
+        one, other = along(axis + 1, at), along(axis + 1, at + steps[axis])
+        other -= one
+        other *= shares[axis]
+        other += one
+        return other
+
+    return along(0, place)
 
 
 def _entropy(share: FloatArray) -> float:

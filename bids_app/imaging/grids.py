@@ -22,6 +22,8 @@ _ORDER: dict[Interpolation, int] = {"nearest": 0, "linear": 1, "cubic": 3}
 _FWHM = 2.3548
 # Programs that write the same grid differ by less.
 _ROUNDING_MM = 0.1
+# Voxels; a centre on the field's edge is inside.
+_ON_THE_EDGE = 1e-6
 
 
 def to_canonical(volume: Volume) -> Volume:
@@ -183,13 +185,20 @@ def coverage(moving: Volume, reference: Volume, matrix: FloatArray | None = None
     -------
     ndarray of bool, of the reference's shape
     """
-    inside = np.ones(reference.data.shape, dtype=bool)
     i, j, k = np.ogrid[tuple(slice(length) for length in reference.data.shape)]
-    to_index = index_map(moving, reference, matrix)
-    for row, length in zip(to_index[:3], moving.data.shape, strict=True):
-        position = row[0] * i + row[1] * j + (row[2] * k + row[3])
-        inside &= (position >= -0.5 - 1e-6) & (position <= length - 0.5 + 1e-6)
-    return inside
+    first, last = np.zeros((1, 1, 1)), np.full((1, 1, 1), k.size - 1.0)
+    # Along each line of voxels those inside are next to each other.
+    for row, length in zip(
+        index_map(moving, reference, matrix)[:3], moving.data.shape, strict=True
+    ):
+        before = row[0] * i + row[1] * j + row[3]
+        ends = [end - before for end in (-0.5 - _ON_THE_EDGE, length - 0.5 + _ON_THE_EDGE)]
+        if abs(row[2]) < _ON_THE_EDGE / k.size:
+            last = np.where((ends[0] <= 0) & (ends[1] >= 0), last, -1.0)
+            continue
+        low, high = (end / row[2] for end in (ends if row[2] > 0 else ends[::-1]))
+        first, last = np.maximum(first, np.ceil(low)), np.minimum(last, np.floor(high))
+    return np.asarray((k >= first) & (k <= last))
 
 
 def resample_to(
@@ -244,6 +253,37 @@ def resample_to(
     return Volume(
         data.astype(_result_dtype(moving.data, interpolation), copy=False), reference.affine
     )
+
+
+def resample_part(
+    part: Volume,
+    reference: Volume,
+    matrix: FloatArray | None = None,
+    interpolation: Literal["nearest", "linear"] = "linear",
+) -> Volume:
+    """Resample an image that is zero in most places, such as a mask; only the rest takes time.
+
+    Parameters are those of `resample_to`, of which it gives the result. There is no ``cubic``,
+    because a spline goes up and down far from where the image does.
+    """
+    empty = Volume(
+        np.zeros(reference.data.shape, _result_dtype(part.data, interpolation)), reference.affine
+    )
+    if not part.data.any():
+        return empty
+    box = box_around(part.data != 0, (1.0, 1.0, 1.0), 1.0)
+    corners = np.array(list(product(*((side.start - 0.5, side.stop - 0.5) for side in box))))
+    back = np.linalg.inv(index_map(part, reference, matrix))
+    there = corners @ back[:3, :3].T + back[:3, 3]
+    # Beyond the corners lies what a new voxel's slice profile still sees.
+    extent = np.linalg.norm(back[:3, :3], axis=1) + 3.0
+    low = np.floor(there.min(axis=0) - extent).clip(0).astype(int)
+    high = np.ceil(there.max(axis=0) + extent).clip(0).astype(int) + 1
+    i, j, k = (slice(int(a), int(b)) for a, b in zip(low, high, strict=True))
+    inner = crop(reference, (i, j, k))
+    if inner.data.size:
+        empty.data[i, j, k] = resample_to(part, inner, matrix, interpolation).data
+    return empty
 
 
 def index_map(moving: Volume, reference: Volume, matrix: FloatArray | None = None) -> FloatArray:

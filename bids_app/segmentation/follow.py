@@ -21,7 +21,7 @@ from torch import Tensor
 
 from bids_app.records import BoolArray, FloatArray
 from bids_app.segmentation.look import large_pieces
-from bids_app.segmentation.tiles import Reading, Tile, meets, slide, tiles, where_it_fits
+from bids_app.segmentation.tiles import Part, Reading, Tile, meets, slide, tiles, where_it_fits
 from bids_app.segmentation.weights import Model
 
 # A cord runs through a level when it is in so many of its slices.
@@ -37,7 +37,7 @@ Box = tuple[slice, ...]
 
 def follow(
     data: Tensor, model: Model, near: BoolArray | None = None, *, between: bool = False
-) -> Tensor:
+) -> Part:
     """Read an image once along the cord, with one network, without mirroring.
 
     Parameters
@@ -53,14 +53,14 @@ def follow(
 
     Returns
     -------
-    Tensor of shape (outputs, z, y, x), half precision, on the CPU
-        The logits; not a number where nothing was read.
+    Part
+        On the CPU.
     """
     along = _axis_along(model)
     if along is None:
         return slide(data, model, 1.0, False, near)
 
-    def work(there: Tensor, moved: Model) -> Tensor:
+    def work(there: Tensor, moved: Model) -> Part:
         return _Walk(there, moved, along, near).walk(between)
 
     return where_it_fits(data, model, work)
@@ -109,7 +109,7 @@ class _Walk:
             (self.shape[self.along],), (self.patch[self.along],), 1.0
         )[0]
 
-    def walk(self, between: bool) -> Tensor:
+    def walk(self, between: bool) -> Part:
         """Read from the middle upwards and downwards."""
         middle = len(self.starts) // 2
         self._read_level(middle, None)
@@ -118,7 +118,7 @@ class _Walk:
             list(pool.map(partial(self._go, middle), ways))
         if between:
             self._read_between()
-        return self.reading.mean().cpu()
+        return self.reading.mean()
 
     def _go(self, came_from: int, levels: Iterable[int]) -> None:
         """Read level after level; upwards and downwards are apart, so both may at once."""

@@ -8,20 +8,29 @@ normalisation asks for it, and no labels are made from the probabilities.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from acvl_utils.cropping_and_padding.bounding_boxes import get_bbox_from_mask
 from nnunetv2.preprocessing.cropping.cropping import crop_to_nonzero
 from nnunetv2.preprocessing.preprocessors.default_preprocessor import DefaultPreprocessor
-from nnunetv2.preprocessing.resampling.default_resampling import compute_new_shape
+from nnunetv2.preprocessing.resampling.default_resampling import (
+    compute_new_shape,
+    determine_do_sep_z_and_axis,
+)
+from nnunetv2.preprocessing.resampling.resample_torch import resample_torch_fornnunet
 from torch import Tensor
 
 from bids_app.records import BoolArray, FloatArray, Volume
+from bids_app.segmentation.interpolation import resample_part
+from bids_app.segmentation.tiles import Part, bounding_box
 from bids_app.segmentation.weights import Model
 
 Box = tuple[slice, ...]
+
+# Options of nnU-Net's resampling with PyTorch that are followed here, or mean nothing for logits.
+_KNOWN = {"is_seg", "force_separate_z", "memefficient_seg_resampling"}
 
 
 @dataclass(frozen=True)
@@ -88,45 +97,108 @@ def to_network(channels: Sequence[Volume | None], model: Model) -> tuple[Tensor,
     return torch.from_numpy(np.ascontiguousarray(resampled, np.float32)), grid
 
 
-def from_network(
-    logits: Tensor, model: Model, grid: NetworkGrid, only: Sequence[int] | None = None
-) -> Tensor:
-    """Give probabilities on the image from logits on the network's grid.
+def write_probabilities(
+    part: Part,
+    model: Model,
+    grid: NetworkGrid,
+    image: FloatArray,
+    only: Sequence[int] | None = None,
+) -> None:
+    """Write probabilities into an image of background, from logits on the network's grid.
 
     Parameters
     ----------
-    logits : Tensor of shape (outputs, z, y, x)
-        In half precision as nnU-Net hands them over: some of its resampling rounds to it again.
+    part : Part
+        In half precision as nnU-Net hands logits over: some of its resampling rounds to it again.
+        The rest of the grid is background.
     model : Model
     grid : NetworkGrid
+    image : ndarray of shape (outputs, z, y, x), float32
+        See `background`; axes as nnU-Net reads images. Written to.
     only : sequence of int, optional
-        The outputs that are asked for; the others of the result are then empty where they are
-        independent of these.
-
-    Returns
-    -------
-    Tensor of shape (outputs, z, y, x), float32
-        Axes as nnU-Net reads images.
+        The outputs that are asked for; the others stay background where they are independent of
+        these.
     """
     some = list(only) if only is not None and model.labels.has_regions else slice(None)
-    resampled = model.configuration.resampling_fn_probabilities(
-        logits[some], grid.cut_shape, _target_spacing(grid.spacing_mm, model), grid.spacing_mm
+    logits = replace(part, logits=part.logits[some])
+    resampled, box = _from_grid(logits, _background_logits(model)[some], model, grid)
+    inside = model.labels.apply_inference_nonlin(resampled).numpy()
+    there = tuple(
+        slice(cut.start + place.start, cut.start + place.stop)
+        for cut, place in zip(grid.cut, box, strict=True)
     )
-    inside = model.labels.apply_inference_nonlin(resampled)
-    image = torch.zeros((logits.shape[0], *grid.image_shape))
+    turned = image.transpose(0, *(axis + 1 for axis in model.plans.transpose_forward))
+    turned[(some, *there)] = inside
+
+
+def background(model: Model, shape: Sequence[int]) -> FloatArray:
+    """Give the probabilities of an image of background, (outputs, *shape)."""
+    image = np.zeros((model.labels.num_segmentation_heads, *shape), np.float32)
     if not model.labels.has_regions:
-        image[0] = 1  # the background
-    image[(some, *grid.cut)] = inside
-    return image.permute(0, *(axis + 1 for axis in model.plans.transpose_backward))
+        image[0] = 1
+    return image
+
+
+def join(parts: Sequence[Part], model: Model) -> Part:
+    """Lay parts over each other and over background; the last ones count."""
+    read = [part for part in parts if part.logits.numel()]
+    if not read:
+        return parts[-1]
+    box = bounding_box([part.box for part in read])
+    shape = tuple(place.stop - place.start for place in box)
+    logits = _background_logits(model).reshape(-1, 1, 1, 1).repeat(1, *shape)
+    for part in read:
+        here = tuple(
+            slice(place.start - whole.start, place.stop - whole.start)
+            for place, whole in zip(part.box, box, strict=True)
+        )
+        under = logits[(slice(None), *here)]
+        logits[(slice(None), *here)] = torch.where(torch.isnan(part.logits), under, part.logits)
+    return Part(logits, box)
 
 
 def mask_to_network(mask: BoolArray, model: Model, grid: NetworkGrid) -> BoolArray:
     """Bring a mask of the image, axes (z, y, x), to the network's grid."""
-    turned = np.ascontiguousarray(mask.transpose(model.plans.transpose_forward)[grid.cut])
-    share = torch.nn.functional.interpolate(
-        torch.from_numpy(turned)[None, None].float(), grid.shape, mode="trilinear"
-    )
-    return np.asarray(share[0, 0].numpy() >= 0.5)
+    turned = mask.transpose(model.plans.transpose_forward)[grid.cut]
+    on_grid = np.zeros(grid.shape, bool)
+    if turned.any():
+        box = tuple(slice(*pair) for pair in get_bbox_from_mask(turned))
+        inner = torch.from_numpy(np.ascontiguousarray(turned[box], np.float32))[None]
+        share, where = resample_part(inner, box, turned.shape, grid.shape, torch.zeros(1))
+        on_grid[where] = share[0].numpy() >= 0.5
+    return on_grid
+
+
+def _from_grid(
+    part: Part, background: Tensor, model: Model, grid: NetworkGrid
+) -> tuple[Tensor, Box]:
+    """Resample logits to the image; of nnU-Net's PyTorch variant, the part that was read alone."""
+    target = _target_spacing(grid.spacing_mm, model)
+    resample = model.configuration.resampling_fn_probabilities
+    whole = all(p == slice(0, n) for p, n in zip(part.box, grid.shape, strict=True))
+    linear = resample.func is resample_torch_fornnunet and set(resample.keywords) <= _KNOWN
+    if linear and not whole:
+        if not part.logits.numel():
+            return part.logits.float(), part.box
+        _, thick = determine_do_sep_z_and_axis(
+            resample.keywords.get("force_separate_z"), target, grid.spacing_mm
+        )
+        nearest = None if thick is None else int(np.ravel(thick)[0])
+        return resample_part(
+            *(part.logits, part.box, grid.shape, grid.cut_shape), background.float(), nearest
+        )
+    logits = background.reshape(-1, 1, 1, 1).repeat(1, *grid.shape)
+    logits[(slice(None), *part.box)] = part.logits
+    resampled = resample(logits, grid.cut_shape, target, grid.spacing_mm)
+    return torch.as_tensor(resampled), tuple(slice(0, n) for n in grid.cut_shape)
+
+
+def _background_logits(model: Model) -> Tensor:
+    """Give the logits of background, half precision, one for each output."""
+    logits = torch.full((model.labels.num_segmentation_heads,), -20, dtype=torch.half)
+    if not model.labels.has_regions:
+        logits[0] = 20
+    return logits
 
 
 def _cut(stack: FloatArray, model: Model) -> tuple[FloatArray, FloatArray, Box]:

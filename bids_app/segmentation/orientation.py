@@ -86,15 +86,10 @@ def orient(volume: Volume, letters: str) -> Volume:
     return Volume(data, volume.affine @ change)
 
 
-def orient_back(data: FloatArray, letters: str, like: Volume) -> FloatArray:
-    """Bring an array on ``orient(like, letters)``'s grid, and more axes, back to that of `like`.
-
-    A view of it.
-    """
-    wanted = orientations.axcodes2ornt(letters)
-    back = orientations.ornt_transform(wanted, orientations.io_orientation(like.affine))
-    restored: FloatArray = orientations.apply_orientation(data, back)
-    return restored
+def orient_view(data: FloatArray, letters: str, like: Volume) -> FloatArray:
+    """Turn an array on the grid of `like`, with more axes, as `orient` does; a view of it."""
+    view: FloatArray = orientations.apply_orientation(data, _turn(like, letters))
+    return view
 
 
 def _turn(volume: Volume, letters: str) -> NDArray[Any]:

@@ -9,6 +9,7 @@ full overlap.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -23,12 +24,14 @@ from bids_app.segmentation.inputs import arrange, crop, cut_round
 from bids_app.segmentation.look import large_pieces
 from bids_app.segmentation.network_grid import (
     NetworkGrid,
-    from_network,
+    background,
+    join,
     mask_to_network,
     to_network,
+    write_probabilities,
 )
-from bids_app.segmentation.orientation import orient, orient_back
-from bids_app.segmentation.tiles import slide
+from bids_app.segmentation.orientation import orient, orient_view
+from bids_app.segmentation.tiles import Part, slide
 from bids_app.segmentation.weights import Model
 
 
@@ -57,7 +60,6 @@ def predict(
     Returns
     -------
     ndarray of shape (outputs, i, j, k), float32
-        In memory as the network's axes are.
     """
     late = model.manifest.fusion == "late"
     channels = (prepared.reference,) if late else arrange(prepared, model.manifest.channels)
@@ -66,17 +68,16 @@ def predict(
     turned = tuple(None if channel is None else orient(channel, letters) for channel in channels)
     data, grid = to_network(turned, model)
     cord = None if whole else _known_cord(prepared, model, grid)
+    probability = background(model, image.data.shape)
+    # The same memory in the network's axes, (z, y, x).
+    as_read = orient_view(np.moveaxis(probability, 0, -1), letters, image).transpose(3, 2, 1, 0)
     with torch.inference_mode():
         padded, reverse = _pad(data, model)
         if cord is not None:
             cord = _pad(torch.from_numpy(cord), model)[0].numpy()
-        logits = _predict_logits(padded, model, cord, quick, whole, mirror)
-        logits = logits[(slice(None), *reverse[1:])]
-        only = _glimpsed(model) if quick else None
-        probability = from_network(logits, model, grid, only).numpy()
-    # A view: transposing each output in memory would take longer than some of the steps above.
-    turned_back = orient_back(probability.transpose(3, 2, 1, 0), letters, image)
-    return np.moveaxis(turned_back, -1, 0)
+        part = _without_padding(_read(padded, model, cord, quick, whole, mirror), reverse[1:])
+        write_probabilities(part, model, grid, as_read, _glimpsed(model) if quick else None)
+    return probability
 
 
 def predict_in_cut(
@@ -161,33 +162,32 @@ def _pad(data: Tensor, model: Model) -> tuple[Tensor, tuple[slice, ...]]:
     return padded, reverse
 
 
-def _predict_logits(
+def _without_padding(part: Part, inner: Sequence[slice]) -> Part:
+    """Cut a part of a padded array to what lies in the array, and give its place there."""
+    kept, box = [], []
+    for place, inside in zip(part.box, inner, strict=True):
+        start = max(place.start, inside.start)
+        stop = max(start, min(place.stop, inside.stop))
+        kept.append(slice(start - place.start, stop - place.start))
+        box.append(slice(start - inside.start, stop - inside.start))
+    return Part(part.logits[(slice(None), *kept)], tuple(box))
+
+
+def _read(
     data: Tensor, model: Model, cord: BoolArray | None, quick: bool, whole: bool, mirror: bool
-) -> Tensor:
+) -> Part:
     """Decide where the network runs."""
     unguided = cord is None and not quick and "cord" not in model.manifest.outputs
     if whole or unguided:
         return slide(data, model, 0.5, mirror)
-    logits = _nothing(model, tuple(data.shape[1:]))
     # One fold says well enough where to look.
     one = replace(model, networks=model.networks[:1])
     if quick:
-        return _over(follow(data, one, cord, between=_glimpses_lesions(model)), logits)
+        return join([follow(data, one, cord, between=_glimpses_lesions(model))], model)
+    parts = []
     if cord is None:
-        logits = _over(follow(data, one), logits)
-        cord = probable_cord(logits, model)
+        parts.append(join([follow(data, one)], model))
+        cord = np.zeros(tuple(data.shape[1:]), bool)
+        cord[parts[0].box] = probable_cord(parts[0].logits, model)
     close = slide(data, model, 0.5, mirror, large_pieces(cord))
-    return _over(close, logits)
-
-
-def _over(close: Tensor, logits: Tensor) -> Tensor:
-    """Lay what was looked at over what is taken for granted."""
-    return torch.where(torch.isnan(close), logits, close)
-
-
-def _nothing(model: Model, shape: tuple[int, ...]) -> Tensor:
-    """Give the logits of background, half precision."""
-    logits = torch.full((model.labels.num_segmentation_heads, *shape), -20, dtype=torch.half)
-    if not model.labels.has_regions:
-        logits[0] = 20
-    return logits
+    return join([*parts, close], model)

@@ -7,7 +7,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import combinations, product
 
 import numpy as np
@@ -30,13 +30,29 @@ Tile = tuple[slice | int, ...]
 _MARGIN = 4
 
 
+@dataclass(frozen=True)
+class Part:
+    """What was read of an image, in a box.
+
+    Attributes
+    ----------
+    logits : Tensor of shape (outputs, z, y, x), half precision
+        Of the box; not a number where no tile was read.
+    box : tuple of slice
+        Where it lies in the image; empty where nothing was read.
+    """
+
+    logits: Tensor
+    box: tuple[slice, ...]
+
+
 def slide(
     data: Tensor,
     model: Model,
     step: float,
     mirror: bool,
     cord: BoolArray | None = None,
-) -> Tensor:
+) -> Part:
     """Slide every fold's network over an image and average them.
 
     nnU-Net adds up in half precision; doing the same keeps the two equal. An accelerator that runs
@@ -56,8 +72,8 @@ def slide(
 
     Returns
     -------
-    Tensor of shape (outputs, z, y, x), half precision, on the CPU
-        The logits; not a number where no tile was computed.
+    Part
+        On the CPU.
     """
     axes = model.manifest.mirror_axes if mirror else ()
     return where_it_fits(
@@ -65,7 +81,7 @@ def slide(
     )
 
 
-def where_it_fits(data: Tensor, model: Model, work: Callable[[Tensor, Model], Tensor]) -> Tensor:
+def where_it_fits(data: Tensor, model: Model, work: Callable[[Tensor, Model], Part]) -> Part:
     """Do work on the model's device or, where memory runs out, with less of it.
 
     Parameters
@@ -127,15 +143,15 @@ def _twin(network: nn.Module, device: torch.device) -> nn.Module:
 
 def _slide_folds(
     region: Tensor, model: Model, step: float, axes: Sequence[int], cord: BoolArray | None
-) -> Tensor:
-    """Average the folds; gives half precision on the CPU."""
-    total: Tensor | None = None
+) -> Part:
+    """Average the folds, which read the same tiles."""
+    total: Part | None = None
     for network in model.networks:
-        fold = _slide_fold(region, network, model, step, axes, cord).cpu()
-        total = fold if total is None else total + fold
+        fold = _slide_fold(region, network, model, step, axes, cord)
+        total = fold if total is None else replace(fold, logits=total.logits + fold.logits)
     if total is None:
         raise ValueError("a model needs at least one network")
-    return total / len(model.networks)
+    return replace(total, logits=total.logits / len(model.networks))
 
 
 def _slide_fold(
@@ -145,7 +161,7 @@ def _slide_fold(
     step: float,
     axes: Sequence[int],
     cord: BoolArray | None,
-) -> Tensor:
+) -> Part:
     """Read the tiles of one network, where the image lies."""
     patch, shape = tuple(model.configuration.patch_size), region.shape[1:]
     near = [tile for tile in tiles(shape, patch, step) if cord is None or meets(tile, cord)]
@@ -184,9 +200,10 @@ class Reading:
             value_scaling_factor=10,
             device=kept_on,
         )
-        self._summed = torch.zeros((heads, *shape), dtype=torch.half, device=kept_on)
-        self._weight = torch.zeros(shape, dtype=torch.half, device=kept_on)
-        self._count, self._start = 0, time.perf_counter()
+        self._summed = _zeros((heads, *shape), kept_on)
+        self._weight = _zeros(shape, kept_on)
+        self._read: list[Tile] = []
+        self._start = time.perf_counter()
 
     def read(self, tile: Tile) -> Tensor:
         """Give the logits of a tile, shape (outputs, z, y, x), float32."""
@@ -199,12 +216,35 @@ class Reading:
         """Weigh what was read of a tile and add it."""
         self._summed[(slice(None), *tile)] += logits * self._gaussian
         self._weight[tile] += self._gaussian
-        self._count += 1
+        self._read.append(tile)
 
-    def mean(self) -> Tensor:
-        """Give the mean logits, half precision, not a number where nothing was read; once only."""
-        log.debug("network: %d tiles in %.3f s", self._count, time.perf_counter() - self._start)
-        return torch.div(self._summed, self._weight, out=self._summed)
+    def mean(self) -> Part:
+        """Give the mean logits, on the CPU."""
+        log.debug("network: %d tiles in %.3f s", len(self._read), time.perf_counter() - self._start)
+        box = bounding_box(self._read) if self._read else (slice(0, 0),) * self._weight.dim()
+        return Part((self._summed[(slice(None), *box)] / self._weight[box]).cpu(), box)
+
+
+def _zeros(shape: Sequence[int], device: torch.device) -> Tensor:
+    """Give zeros in half precision; on the CPU those that are never written take no memory."""
+    if device.type == "cpu":
+        return torch.from_numpy(np.zeros(shape, np.float16))
+    return torch.zeros(tuple(shape), dtype=torch.half, device=device)
+
+
+def bounding_box(tiles: Sequence[Tile]) -> tuple[slice, ...]:
+    """Give the smallest box that holds all tiles.
+
+    Examples
+    --------
+    >>> bounding_box([(3, slice(0, 4)), (5, slice(2, 6))])
+    (slice(3, 6, None), slice(0, 6, None))
+    """
+    sides = [
+        [part if isinstance(part, slice) else slice(part, part + 1) for part in axis]
+        for axis in zip(*tiles, strict=True)
+    ]
+    return tuple(slice(min(p.start for p in side), max(p.stop for p in side)) for side in sides)
 
 
 def meets(tile: Tile, cord: BoolArray) -> bool:

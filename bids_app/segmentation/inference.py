@@ -133,22 +133,37 @@ def _with_each_alone(
     The reference by itself is as good a witness of lesions as both together: the mean of the two is
     steadier. A cord of which it shows next to nothing is the second contrast's alone, and not
     believed. In the second contrast alone a network may find lesions that it does not see beside a
-    reference that does not show them; it is believed less, `second_alone_penalty` logits.
+    reference that does not show them; it is believed less, `second_alone_penalty` logits. Where
+    both are read by themselves, both together are believed no further than the surer of them.
     """
     known = replace(prepared, rough_cord=np.asarray(cord >= 0.5))
     first, *others = prepared.channels
+    penalty, by_second = model.manifest.second_alone_penalty, None
+    if penalty is not None:
+        _, by_second = _alone(known, (None, *others), 1, model, outside)
     if model.manifest.reference_alone:
         own, alone = _alone(known, (first, *(None for _ in others)), 0, model, outside)
+        if by_second is not None:
+            lesion = np.minimum(lesion, np.maximum(alone, by_second))
         lesion = (lesion + alone) / 2
         if np.count_nonzero(own >= 0.5) < _LEAST_SHARE * np.count_nonzero(cord >= 0.5):
             cord = own
-    penalty = model.manifest.second_alone_penalty
-    if penalty is not None:
-        _, chance = _alone(known, (None, *others), 1, model, outside)
-        odds_against = (1 - chance) * np.float32(np.exp(penalty))
-        tiny = np.finfo(np.float32).tiny
-        lesion = np.maximum(lesion, chance / np.maximum(chance + odds_against, tiny))
+    if penalty is not None and by_second is not None:
+        lesion = np.maximum(lesion, _lowered(by_second, penalty))
     return cord, lesion
+
+
+def _lowered(probability: FloatArray, logits: float) -> FloatArray:
+    """Lower a probability by so many logits.
+
+    Examples
+    --------
+    >>> [round(float(each), 3) for each in _lowered(np.float32([0, 0.5, 1]), 1.0)]
+    [0.0, 0.269, 1.0]
+    """
+    odds_against = (1 - probability) * np.float32(np.exp(logits))
+    tiny = np.finfo(np.float32).tiny
+    return np.asarray(probability / np.maximum(probability + odds_against, tiny))
 
 
 def _alone(

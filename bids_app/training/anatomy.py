@@ -33,6 +33,10 @@ _LEVEL_MM = np.array(
     [16, 20, *[17.0] * 5, *np.linspace(19, 26, 12), *np.linspace(31, 36, 5), 30, 28]
 )
 
+# A ball of 3 mm, the least length of a lesion (Filippi et al. 2019, doi:10.1093/brain/awz144):
+# smaller pieces are what a grid cuts off a drawn lesion, and no rater would mark them.
+SMALLEST_LESION_MM3 = float(np.pi / 6 * 3.0**3)
+
 _PARAMETERS = (
     "center_x", "center_y", "cord_a", "cord_b", "grey", "sac_a", "sac_b", "sac_x", "sac_y",
     "triangle", "epidural", "to_disc", "to_spinous", "to_root", "body_a", "body_d",

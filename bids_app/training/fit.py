@@ -28,12 +28,13 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from bids_app.errors import MissingResource
 from bids_app.networks import build_network, has_fast_bf16, hasten_norms
+from bids_app.training.anatomy import SMALLEST_LESION_MM3
 from bids_app.training.patches import make_examples
 from bids_app.training.plan import PATCH, SPACING_MM, WEIGHTS_FILE, box_architecture
 
 _RENDERINGS = 2
 # A lesion of so many voxels or more has weight one; no voxel counts more often than the second.
-_USUAL_LESION, _MOST_WEIGHT = 100, 2.5
+_USUAL_LESION, _MOST_WEIGHT = 200, 4.0
 # First and last step of narrow patches only; the step from which examples are of full difficulty.
 _COURSE_STEPS = (1700, 2800, 3800)
 
@@ -134,27 +135,10 @@ def fit(settings: FitSettings) -> Path:
     )
     state_path = settings.folder / "state.pt"
     step, record = _resume(state_path, network, average, optimizer)
-    record = {
-        "command": shlex.join(["cordlesion", *sys.argv[1:]]),
-        "seed": settings.seed,
-        **({"start": _weights_of(settings.start)} if settings.start else {}),
-        "batch_size": settings.batch_size,
-        "learning_rate": settings.learning_rate,
-        "decay": settings.decay,
-        "hours": record.get("hours", 0.0),
-        "machine": f"{device.type}, {torch.get_num_threads()} threads",
-    }
-    start, hours_before = time.monotonic(), record["hours"]
-    skip = _COURSE_STEPS[-1] if settings.start else 0
-    stream = _Stream(settings.seed, settings.batch_size, step // _RENDERINGS, skip)
-    loader = torch.utils.data.DataLoader(
-        stream,
-        batch_size=None,
-        num_workers=settings.workers,
-        prefetch_factor=3 if settings.workers else None,
-    )
+    hours_before, start = record.get("hours", 0.0), time.monotonic()
+    record = _record(settings, device)
     log = _Log(settings.folder / "log.tsv")
-    for images, targets in loader:
+    for images, targets in _loader(settings, step):
         if step >= settings.steps:
             break
         for image, target in zip(images, targets, strict=True):
@@ -168,6 +152,31 @@ def fit(settings: FitSettings) -> Path:
             record["hours"] = round(hours_before + (time.monotonic() - start) / 3600, 2)
             _save(state_path, step, network, average, optimizer, record | {"steps": step})
     return state_path
+
+
+def _record(settings: FitSettings, device: torch.device) -> dict[str, Any]:
+    """Tell how a run is made, for the model's manifest."""
+    return {
+        "command": shlex.join(["cordlesion", *sys.argv[1:]]),
+        "seed": settings.seed,
+        **({"start": _weights_of(settings.start)} if settings.start else {}),
+        "batch_size": settings.batch_size,
+        "learning_rate": settings.learning_rate,
+        "decay": settings.decay,
+        "machine": f"{device.type}, {torch.get_num_threads()} threads",
+    }
+
+
+def _loader(settings: FitSettings, step: int) -> torch.utils.data.DataLoader[tuple[Tensor, Tensor]]:
+    """Give the groups of batches from a step on."""
+    skip = _COURSE_STEPS[-1] if settings.start else 0
+    stream = _Stream(settings.seed, settings.batch_size, step // _RENDERINGS, skip)
+    return torch.utils.data.DataLoader(
+        stream,
+        batch_size=None,
+        num_workers=settings.workers,
+        prefetch_factor=3 if settings.workers else None,
+    )
 
 
 def rate(step: int, steps: int, decay: float = 0.25) -> float:
@@ -247,19 +256,22 @@ def _lesion_term(output: Tensor, target: Tensor) -> Tensor:
 def _lesion_weights(lesion: Tensor) -> Tensor:
     """Give voxels of small lesions more weight: a lesion counts as one, whatever its size.
 
+    Not those of specks, which the grid cuts off lesions and which can hardly be seen.
+
     Examples
     --------
     >>> lesion = torch.zeros((1, 1, 1, 20, 20))
-    >>> lesion[..., :10, :10] = lesion[..., 15, 15] = 1
-    >>> weights = _lesion_weights(lesion)
-    >>> weights[..., 0, 0].item(), weights[..., 15, 15].item(), weights[..., 19, 19].item()
-    (1.0, 2.5, 1.0)
+    >>> lesion[..., :10, :5] = lesion[..., 12, :15] = lesion[..., 15, 15] = 1
+    >>> weights = _lesion_weights(lesion)[0, 0, 0]
+    >>> [round(weights[at].item(), 1) for at in ((0, 0), (12, 0), (15, 15), (19, 19))]
+    [2.0, 3.7, 1.0, 1.0]
     """
     weights = np.ones(tuple(lesion.shape), np.float32)
     for weight, mask in zip(weights[:, 0], lesion[:, 0].cpu().numpy(), strict=True):
         pieces, _ = ndimage.label(mask > 0.5)
         sizes = np.maximum(np.bincount(pieces.ravel()), 1)
         each = np.clip(np.sqrt(_USUAL_LESION / sizes), 1, _MOST_WEIGHT)
+        each[sizes * SPACING_MM**3 < SMALLEST_LESION_MM3] = 1
         each[0] = 1
         weight[:] = each[pieces]
     return torch.from_numpy(weights).to(lesion.device)

@@ -12,7 +12,7 @@ Array = FloatArray
 
 # Probability that a lesion shows in the first and in the second channel; less than in the sessions
 # that the box is judged by, so that lesions of the second contrast alone are learned.
-_VISIBLE = (0.7, 0.7)
+_VISIBLE = (0.62, 0.74)
 
 
 def fine_points(shape: tuple[int, int, int], spacing_mm: float, pose: Array) -> Array:

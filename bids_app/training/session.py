@@ -17,7 +17,7 @@ from scipy.spatial.transform import Rotation
 
 from bids_app.records import BoolArray, FloatArray
 from bids_app.training.acquisition import Protocol, apply_axes, degrade, slice_matrix
-from bids_app.training.anatomy import Spine
+from bids_app.training.anatomy import SMALLEST_LESION_MM3, Spine
 from bids_app.training.contrasts import draw_contrast, render
 from bids_app.training.patches import visible_lesions
 from bids_app.training.poses import fine_points
@@ -68,6 +68,9 @@ class Imaged:
         From RAS+ mm of the first to RAS+ mm of the second.
     cord, lesion : ndarray of bool
         Ground truth on the grid of `first`.
+    specks : ndarray of bool
+        Pieces of lesion that are no part of `lesion`, because they are smaller than
+        `bids_app.training.anatomy.SMALLEST_LESION_MM3`: what the grid cuts off.
     lesion_in_first : ndarray of bool
         The lesions that show in the first contrast: all that one sees without the second.
     discs : mapping of int to ndarray of shape (3,)
@@ -80,6 +83,7 @@ class Imaged:
     matrix: Array
     cord: BoolArray
     lesion: BoolArray
+    specks: BoolArray
     lesion_in_first: BoolArray
     discs: Mapping[int, Array] = field(default_factory=dict)
 
@@ -122,9 +126,27 @@ def image_session(
     alone = visible_lesions(anatomy, (True, False))
     regions = np.stack([anatomy.cord, visible_lesions(anatomy, present), alone])
     cord, lesion, in_first = apply_axes(regions, _rows(anatomy, recipe.first))
-    truth = lesion > 0.42
+    voxel_mm3 = float(np.prod(recipe.first.spacing_mm))
+    filled, shown = (without_specks(share > 0.42, voxel_mm3) for share in (lesion, in_first))
+    specks = (lesion > 0.42) & ~filled
     discs = _discs(spine, pose)
-    return Imaged(first, second, matrix, (cord > 0.5) | truth, truth, in_first > 0.42, discs)
+    whole = (cord > 0.5) | (lesion > 0.42)
+    return Imaged(first, second, matrix, whole, filled, specks, shown, discs)
+
+
+def without_specks(lesion: BoolArray, voxel_mm3: float) -> BoolArray:
+    """Leave out pieces, joined by faces, that are smaller than any lesion is.
+
+    Examples
+    --------
+    >>> mask = np.zeros((1, 1, 30), bool)
+    >>> mask[..., :15] = mask[..., 20:28] = True
+    >>> int(without_specks(mask, 1.0).sum()), int(without_specks(mask, 2.0).sum())
+    (15, 23)
+    """
+    pieces, _ = ndimage.label(lesion)
+    enough = np.bincount(pieces.ravel()) * voxel_mm3 >= SMALLEST_LESION_MM3
+    return np.asarray(enough[pieces] & lesion)
 
 
 def _discs(spine: Spine, pose: Array) -> dict[int, Array]:

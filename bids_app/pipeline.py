@@ -201,7 +201,8 @@ def look(
         ours = glimpse(Prepared((reference, None)), model)
     else:
         ours = Glimpse(cord.astype(np.float32))
-    if cord is None and not (ours.cord >= 0.5).any():
+    shown_mm3 = np.count_nonzero(ours.cord >= 0.5) * reference.voxel_mm3
+    if cord is None and shown_mm3 < _LEAST_CORD_MM3:
         return ours, None
     return ours, _look_at_second(second, Volume(ours.cord, reference.affine), model)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import pickle
@@ -10,6 +11,7 @@ import subprocess
 import sys
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -17,7 +19,7 @@ import pytest
 from crews import Work, job
 from support import ROOT
 
-from bids_app.errors import MissingResource
+from bids_app.errors import MissingResource, UnitError
 from bids_app.execution.parallel import run_at_once
 from bids_app.lesions.preset import load_preset
 from bids_app.options import Options
@@ -195,6 +197,14 @@ def _worker(tmp_path: Path, n_cpus: int) -> Worker:
     return Worker(options, load_preset("default"), manifest)
 
 
+def _empty_job(tmp_path: Path) -> Job:
+    """Give a session whose one image is an empty file."""
+    (tmp_path / "01.nii.gz").touch()
+    one = job("01")
+    outputs = {"lesion_mask": tmp_path / "out" / "sub-01_label-lesion_mask.nii.gz"}
+    return Job(one.session, type(one.reference)(tmp_path / "01.nii.gz", {}, "T2w"), None, outputs)
+
+
 def test_a_worker_travels_without_its_model_and_hashes_alike(tmp_path: Path) -> None:
     worker = _worker(tmp_path, 4)
     worker.__dict__["model"] = threading.Lock()  # cannot be pickled
@@ -203,10 +213,25 @@ def test_a_worker_travels_without_its_model_and_hashes_alike(tmp_path: Path) -> 
     assert "model" not in vars(again)
     assert (other.options.n_cpus, again.options.n_cpus) == (1, 4)
     assert other.command == worker.command
-    (tmp_path / "01.nii.gz").touch()
-    one = job("01")
-    one = Job(one.session, type(one.reference)(tmp_path / "01.nii.gz", {}, "T2w"), None, {})
+    one = _empty_job(tmp_path)
     assert other.inputs.hash(one) == worker.inputs.hash(one)
+
+
+def test_a_worker_frees_what_the_session_before_left_in_cycles(tmp_path: Path) -> None:
+    class Left:
+        def __init__(self) -> None:
+            self.itself = self
+
+    worker, left = _worker(tmp_path, 1), weakref.ref(Left())
+    gc.disable()
+    try:
+        for still_there in (True, False):
+            with pytest.raises(UnitError):
+                worker(_empty_job(tmp_path))
+            assert (left() is not None) == still_there
+    finally:
+        gc.unfreeze()
+        gc.enable()
 
 
 def test_few_sessions_and_one_core_need_no_processes(tmp_path: Path) -> None:

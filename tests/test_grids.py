@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from nibabel import aff2axcodes
 from nibabel.affines import apply_affine
+from scipy import ndimage
 
 from bids_app.imaging.grids import (
     box_around,
@@ -154,6 +155,27 @@ def test_a_linear_field_is_resampled_exactly_with_a_matrix(interpolation):
     result = resample_to(moving, reference, matrix, interpolation)
     points = apply_affine(matrix @ reference.affine, np.moveaxis(np.indices((9, 9, 9)), 0, -1))
     np.testing.assert_allclose(result.data, points @ [1.0, 2.0, -3.0], atol=2e-2)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    shape=st.tuples(*[st.integers(1, 9)] * 3),
+    spacing=st.tuples(*[st.sampled_from([0.25, 0.5, 1.0])] * 3),
+    shift=st.tuples(*[st.sampled_from([-0.5, -0.25, 0.0, 0.4, 0.5])] * 3),
+    angle=st.sampled_from([0.0, 0.2]),
+)
+def test_between_voxels_and_on_the_edge_values_are_linear(shape, spacing, shift, angle):
+    """As SciPy has them, whose time this takes a half of; coarser grids would be smoothed."""
+    data = np.random.default_rng(0).random(shape).astype(np.float32)
+    affine = _affine((0, 1, 2), (1, 1, 1), spacing, shift, angle)
+    found = resample_to(_volume(shape, fill=data), Volume(np.zeros((8, 7, 6)), affine), fill=-1.0)
+    places = apply_affine(affine, np.moveaxis(np.indices((8, 7, 6)), 0, -1))
+    expected = ndimage.map_coordinates(data, np.moveaxis(places, -1, 0), order=1, mode="nearest")
+    inside = found.data != -1
+    np.testing.assert_allclose(found.data[inside], expected[inside], atol=1e-5)
+    np.testing.assert_array_equal(
+        inside, coverage(_volume(shape), Volume(np.zeros((8, 7, 6)), affine))
+    )
 
 
 def test_outside_the_field_is_fill_and_known():

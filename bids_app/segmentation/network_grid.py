@@ -93,8 +93,14 @@ def to_network(channels: Sequence[Volume | None], model: Model) -> tuple[Tensor,
     target = _target_spacing(spacing, model)
     shape = tuple(int(n) for n in compute_new_shape(data.shape[1:], spacing, target))
     grid = NetworkGrid(spacing, stack.shape[1:], cut, shape)
-    resampled = model.configuration.resampling_fn_data(data, shape, spacing, target)
-    return torch.from_numpy(np.ascontiguousarray(resampled, np.float32)), grid
+    resampled = np.zeros((len(data), *shape), np.float32)
+    # A missing contrast is zero on any grid, and not resampled.
+    there = np.array([channel.any() for channel in data])
+    if there.any():
+        resampled[there] = model.configuration.resampling_fn_data(
+            *(data[there], shape, spacing, target)
+        )
+    return torch.from_numpy(resampled), grid
 
 
 def write_probabilities(

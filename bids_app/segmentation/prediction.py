@@ -14,6 +14,7 @@ from dataclasses import replace
 
 import numpy as np
 import torch
+from acvl_utils.cropping_and_padding.bounding_boxes import get_bbox_from_mask
 from acvl_utils.cropping_and_padding.padding import pad_nd_image
 from torch import Tensor
 
@@ -33,6 +34,10 @@ from bids_app.segmentation.network_grid import (
 from bids_app.segmentation.orientation import orient, orient_view
 from bids_app.segmentation.tiles import Part, slide
 from bids_app.segmentation.weights import Model
+
+# Room round the cord in which a glimpse is kept, in voxels of the network's grid: lesions are not
+# looked for beyond the cord, which another reading may see a little elsewhere.
+_GLIMPSED_VOXELS = 16
 
 
 def predict(
@@ -76,6 +81,8 @@ def predict(
         if cord is not None:
             cord = _pad(torch.from_numpy(cord), model)[0].numpy()
         part = _without_padding(_read(padded, model, cord, quick, whole, mirror), reverse[1:])
+        if quick:
+            part = _round_cord(part, model)
         write_probabilities(part, model, grid, as_read, _glimpsed(model) if quick else None)
     return probability
 
@@ -170,6 +177,20 @@ def _without_padding(part: Part, inner: Sequence[slice]) -> Part:
         stop = max(start, min(place.stop, inside.stop))
         kept.append(slice(start - place.start, stop - place.start))
         box.append(slice(start - inside.start, stop - inside.start))
+    return Part(part.logits[(slice(None), *kept)], tuple(box))
+
+
+def _round_cord(part: Part, model: Model) -> Part:
+    """Cut a part to the surroundings of the probable cord, where a glimpse is of use."""
+    cord = probable_cord(part.logits, model)
+    if not cord.any():
+        return part
+    kept, box = [], []
+    for (low, high), place in zip(get_bbox_from_mask(cord), part.box, strict=True):
+        start = max(0, low - _GLIMPSED_VOXELS)
+        stop = min(place.stop - place.start, high + _GLIMPSED_VOXELS)
+        kept.append(slice(start, stop))
+        box.append(slice(place.start + start, place.start + stop))
     return Part(part.logits[(slice(None), *kept)], tuple(box))
 
 

@@ -252,3 +252,22 @@ def test_the_second_cord_is_found_near_the_first_ones_place_or_anywhere(
     whole = glimpse(Prepared((None, image)), model).cord >= 0.5
     assert dice(found, whole) > 0.99
     assert dice(found, imaged.cord) > 0.9
+
+
+def test_a_glimpse_is_the_whole_quick_pass_near_the_cord_and_nothing_far_away(
+    model: Model, imaged: Imaged, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prepared = Prepared((Volume(*imaged.first), None))
+    near = glimpse(prepared, model)
+    monkeypatch.setattr(prediction, "_round_cord", lambda part, _: part)
+    whole = glimpse(prepared, model)
+    assert near.lesion is not None and whole.lesion is not None
+    cord = np.argwhere(whole.cord >= 0.5)
+    low, high = cord.min(axis=0), cord.max(axis=0) + 1
+    room = 12 / np.array(prepared.reference.spacing_mm)
+    inner = tuple(
+        slice(max(0, int(a - r)), int(b + r)) for a, b, r in zip(low, high, room, strict=True)
+    )
+    for ours, theirs in ((near.cord, whole.cord), (near.lesion, whole.lesion)):
+        np.testing.assert_array_equal(ours[inner], theirs[inner])
+        assert np.count_nonzero(ours) < 0.8 * np.count_nonzero(theirs)

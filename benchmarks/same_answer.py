@@ -3,13 +3,16 @@
     python benchmarks/same_answer.py
 
 On the whole spine of `benchmarks/against_nnunet.py` and the demo's sessions, with the box and its
-preset. What is compared is all that the preset makes of the probabilities: masks and counts. First
-the two contrasts together are read in all tiles of the image, each by itself as in the app; then
-each by itself too, which the app reads along the cord only.
+preset; the whole spine with patches of 128x128x64 voxels as well, as large models have. What is
+compared is all that the preset makes of the probabilities: masks and counts. First the two
+contrasts together are read in all tiles of the image, each by itself as in the app; then each by
+itself too, which the app reads along the cord only.
 """
 
 from __future__ import annotations
 
+import json
+import shutil
 import tempfile
 import time
 from collections.abc import Iterator
@@ -51,12 +54,42 @@ def sessions(folder: Path) -> Iterator[tuple[str, Volume, Volume | None]]:
         yield f"{path.relative_to(folder).parts[0]} {name}", to_canonical(read_volume(path)), second
 
 
+def with_large_patches(folder: Path) -> Model:
+    """Give the box's network with patches as large models have them."""
+    shutil.copytree(BOX, folder)
+    plans = json.loads((folder / "plans.json").read_text())
+    plans["configurations"]["3d_fullres"]["patch_size"] = [128, 128, 64]
+    (folder / "plans.json").write_text(json.dumps(plans))
+    return load_model(folder, choose_device("cpu"))
+
+
 def findings(prepared: Prepared, model: Model, whole: bool) -> Findings:
     """Segment a session as the app does, or in all tiles of the image."""
     every = partial(prediction.predict, whole=whole)
     with mock.patch.object(prediction, "predict", every):
         found = segment(prepared, model)
     return refine(found.cord, found.lesion, prepared.reference.spacing_mm, load_preset("box"), None)
+
+
+def compare(name: str, prepared: Prepared, model: Model) -> list[str]:
+    """Give the cells of a row."""
+    found, seconds = [], []
+    for view, whole in (
+        (prepared, False),
+        (prepared, True),
+        (replace(prepared, glimpses=()), True),
+    ):
+        started = time.monotonic()
+        found.append(findings(view, model, whole))
+        seconds.append(f"{time.monotonic() - started:.1f}")
+    cells = []
+    for other in found[1:]:
+        cells += [
+            f"{dice(found[0].cord, other.cord):.4f}",
+            f"{dice(found[0].lesion, other.lesion):.4f}",
+            f"{np.max(found[0].instances)}, {np.max(other.instances)}",
+        ]
+    return [name, *cells, *seconds]
 
 
 def main() -> None:
@@ -67,25 +100,12 @@ def main() -> None:
     )
     table.title = "Dice: both together in all tiles; each contrast too; and seconds of all three"
     with tempfile.TemporaryDirectory() as folder:
+        wide = with_large_patches(Path(folder) / "wide")
         for name, reference, second in sessions(Path(folder)):
             prepared = prepare(reference, second, model)
-            found, seconds = [], []
-            for view, whole in (
-                (prepared, False),
-                (prepared, True),
-                (replace(prepared, glimpses=()), True),
-            ):
-                started = time.monotonic()
-                found.append(findings(view, model, whole))
-                seconds.append(f"{time.monotonic() - started:.1f}")
-            cells = []
-            for other in found[1:]:
-                cells += [
-                    f"{dice(found[0].cord, other.cord):.4f}",
-                    f"{dice(found[0].lesion, other.lesion):.4f}",
-                    f"{np.max(found[0].instances)}, {np.max(other.instances)}",
-                ]
-            table.add_row(name, *cells, *seconds)
+            table.add_row(*compare(name, prepared, model))
+            if name.startswith("large"):
+                table.add_row(*compare(f"{name}, 128x128x64", prepared, wide))
     Console(width=120).print(table)
 
 

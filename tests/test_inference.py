@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from nibabel.orientations import apply_orientation, axcodes2ornt, inv_ornt_aff, ornt_transform
 
 from bids_app import pipeline
@@ -21,7 +23,7 @@ from bids_app.pipeline import find_lesions
 from bids_app.records import Alignment, Glimpse, Prepared, Volume
 from bids_app.segmentation import prediction, tiles
 from bids_app.segmentation.inference import segment
-from bids_app.segmentation.look import large_pieces
+from bids_app.segmentation.look import large_pieces, meets, tiles_for
 from bids_app.segmentation.manifest import BOX, read_manifest
 from bids_app.segmentation.prediction import glimpse, predict
 from bids_app.segmentation.weights import Model, load_model
@@ -271,3 +273,41 @@ def test_a_glimpse_is_the_whole_quick_pass_near_the_cord_and_nothing_far_away(
     for ours, theirs in ((near.cord, whole.cord), (near.lesion, whole.lesion)):
         np.testing.assert_array_equal(ours[inner], theirs[inner])
         assert np.count_nonzero(ours) < 0.8 * np.count_nonzero(theirs)
+
+
+@settings(max_examples=12, deadline=None)
+@given(
+    patch=st.sampled_from([(64, 64, 64), (96, 96, 64), (128, 128, 64), (128, 64, 80)]),
+    shape=st.tuples(st.integers(130, 260), st.integers(130, 220), st.integers(80, 100)),
+    seed=st.integers(0, 99),
+)
+def test_tiles_that_are_left_out_see_nothing_alone(
+    patch: tuple[int, int, int], shape: tuple[int, int, int], seed: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    course = np.cumsum(rng.normal(0, 0.7, (shape[0], 2)), axis=0) + np.array(shape[1:]) / 2
+    cord = np.zeros(shape, bool)
+    for level, (y, x) in enumerate(course.clip(6, np.array(shape[1:]) - 7).astype(int)):
+        cord[level, y - 5 : y + 6, x - 6 : x + 7] = True
+    places = list(tiles.tiles(shape, patch, 0.5))
+    met = [tile for tile in places if meets(tile, cord)]
+    kept = tiles_for(cord, places)
+    assert [tile for tile in met if tile in kept] == kept
+
+    def depth(tile: tuple[slice, ...]) -> np.ndarray:
+        """How far each voxel lies from the tile's borders within the image; negative outside."""
+        far = np.full(shape, np.inf)
+        for axis, part in enumerate(tile):
+            along = np.arange(shape[axis])
+            low = along - part.start + 1 if part.start > 0 else np.full(shape[axis], np.inf)
+            low = np.where(along < part.start, -1, low)
+            high = part.stop - along if part.stop < shape[axis] else np.full(shape[axis], np.inf)
+            sides = [shape[axis] if other == axis else 1 for other in range(3)]
+            far = np.minimum(far, np.minimum(low, high).reshape(sides))
+        return far
+
+    best, ours = (np.max([depth(tile) for tile in some], axis=0)[cord] for some in (met, kept))
+    # Well seen by one, or seen by all that ever did.
+    assert ((ours >= 24) | (ours == best)).all()
+    if patch == (64, 64, 64):
+        assert kept == met

@@ -20,8 +20,8 @@ from nnunetv2.inference.sliding_window_prediction import compute_steps_for_slidi
 from torch import Tensor
 
 from bids_app.records import BoolArray, FloatArray
-from bids_app.segmentation.look import large_pieces
-from bids_app.segmentation.tiles import Part, Reading, Tile, meets, slide, tiles, where_it_fits
+from bids_app.segmentation.look import Tile, large_pieces, meets
+from bids_app.segmentation.tiles import Part, Reading, slide, tiles, where_it_fits
 from bids_app.segmentation.weights import Model
 
 # A cord runs through a level when it is in so many of its slices.

@@ -20,14 +20,10 @@ from torch import Tensor, nn
 
 from bids_app.networks import has_fast_bf16
 from bids_app.records import BoolArray
+from bids_app.segmentation.look import Tile, tiles_for
 from bids_app.segmentation.weights import Model, memory_format
 
 log = logging.getLogger("bids_app")
-
-Tile = tuple[slice | int, ...]
-
-# The quick pass may be wrong about the cord's edge by so many voxels.
-_MARGIN = 4
 
 
 @dataclass(frozen=True)
@@ -164,7 +160,9 @@ def _slide_fold(
 ) -> Part:
     """Read the tiles of one network, where the image lies."""
     patch, shape = tuple(model.configuration.patch_size), region.shape[1:]
-    near = [tile for tile in tiles(shape, patch, step) if cord is None or meets(tile, cord)]
+    near = list(tiles(shape, patch, step))
+    if cord is not None:
+        near = tiles_for(cord, near)
     reading = Reading(region, network, model, axes)
     with ThreadPoolExecutor(model.at_once) as pool:
         over = pool.map if model.at_once > 1 else map
@@ -245,35 +243,6 @@ def bounding_box(tiles: Sequence[Tile]) -> tuple[slice, ...]:
         for axis in zip(*tiles, strict=True)
     ]
     return tuple(slice(min(p.start for p in side), max(p.stop for p in side)) for side in sides)
-
-
-def meets(tile: Tile, cord: BoolArray) -> bool:
-    """Tell whether the cord lies in a tile, and not only in its margins.
-
-    A tile's Gaussian weight is a hundredth of its highest three standard deviations, 3/8 of a
-    patch, from the middle, where neighbours with half a patch of overlap have nearly all. At the
-    image's own border there is no neighbour.
-
-    Examples
-    --------
-    >>> cord = np.zeros((200, 64, 64), bool)
-    >>> cord[100] = True
-    >>> places = [slice(n, n + 64) for n in (0, 36, 40, 41, 96, 97, 136)]
-    >>> [meets((place, slice(0, 64), slice(0, 64)), cord) for place in places]
-    [False, False, False, True, True, False, False]
-    >>> meets((100, slice(0, 64), slice(0, 64)), cord)
-    True
-    """
-    core = []
-    for part, size in zip(tile, cord.shape, strict=True):
-        if isinstance(part, int):
-            core.append(slice(max(0, part - _MARGIN), part + 1 + _MARGIN))
-            continue
-        inside = (part.stop - part.start) // 8 - _MARGIN
-        low = part.start + inside if part.start > 0 else 0
-        high = part.stop - inside if part.stop < size else size
-        core.append(slice(max(0, low), high))
-    return bool(np.any(cord[tuple(core)]))
 
 
 def tiles(shape: Sequence[int], patch: tuple[int, ...], step: float) -> Iterator[Tile]:

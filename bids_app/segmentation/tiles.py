@@ -163,12 +163,17 @@ def _slide_fold(
     near = list(tiles(shape, patch, step))
     if cord is not None:
         near = tiles_for(cord, near)
-    reading = Reading(region, network, model, axes)
+    reading, flips = Reading(region, network, model), mirrorings(axes)
     with ThreadPoolExecutor(model.at_once) as pool:
         over = pool.map if model.at_once > 1 else map
-        # Added up in order, so that sums do not depend on who is through first.
-        for tile, logits in zip(near, over(reading.read, near), strict=True):
-            reading.add(tile, logits)
+        # Each mirroring by itself, so that no thread waits for another's; but added up in nnU-Net's
+        # order, because another one rounds differently, and half precision makes that visible.
+        said = iter(over(lambda turn: reading.read(*turn), product(near, flips)))
+        for tile in near:
+            total = next(said)
+            for _ in flips[1:]:
+                total = total + next(said)
+            reading.add(tile, total / len(flips))
     return reading.mean()
 
 
@@ -182,14 +187,10 @@ class Reading:
     network : torch.nn.Module
         One of the model's.
     model : Model
-    axes : sequence of int
-        Mirrored and averaged.
     """
 
-    def __init__(
-        self, region: Tensor, network: nn.Module, model: Model, axes: Sequence[int] = ()
-    ) -> None:
-        self._region, self._network, self._model, self._axes = region, network, model, axes
+    def __init__(self, region: Tensor, network: nn.Module, model: Model) -> None:
+        self._region, self._network, self._model = region, network, model
         shape, kept_on = region.shape[1:], region.device
         heads = model.labels.num_segmentation_heads
         self._gaussian = compute_gaussian(
@@ -203,11 +204,11 @@ class Reading:
         self._read: list[Tile] = []
         self._start = time.perf_counter()
 
-    def read(self, tile: Tile) -> Tensor:
-        """Give the logits of a tile, shape (outputs, z, y, x), float32."""
+    def read(self, tile: Tile, flip: Sequence[int] = ()) -> Tensor:
+        """Give the logits of a tile, shape (outputs, z, y, x), float32; `flip` mirrors for it."""
         tile_there = self._region[(slice(None), *tile)][None].to(self._model.device)
         with torch.inference_mode():
-            logits = _run(self._network, tile_there, self._axes, self._model)[0]
+            logits = _run(self._network, tile_there, flip, self._model)[0]
         return logits.to(self._region.device)
 
     def add(self, tile: Tile, logits: Tensor) -> None:
@@ -264,26 +265,23 @@ def tiles(shape: Sequence[int], patch: tuple[int, ...], step: float) -> Iterator
             yield tile if plane is None else (plane, *tile)
 
 
-def _run(network: nn.Module, tile: Tensor, mirror_axes: Sequence[int], model: Model) -> Tensor:
-    """Run one tile, averaged over all combinations of mirrored axes in nnU-Net's order.
+def mirrorings(axes: Sequence[int]) -> list[tuple[int, ...]]:
+    """Give the combinations of mirrored axes in nnU-Net's order, none first.
 
-    The order matters: another one rounds differently, and half precision makes that visible.
+    Examples
+    --------
+    >>> mirrorings((0, 2))
+    [(), (0,), (2,), (0, 2)]
     """
-    flips = [
-        [axis + 2 for axis in chosen]
-        for count in range(len(mirror_axes) + 1)
-        for chosen in combinations(mirror_axes, count)
-    ]
-    layout = memory_format(model.bf16, tile.dim() - 2)
-    mean: Tensor | None = None
-    for flip in flips:
-        turned = torch.flip(tile, flip) if flip else tile
-        turned = turned.contiguous(memory_format=layout)
-        with torch.autocast(model.device.type, torch.bfloat16, enabled=model.bf16):
-            logits = network(turned)
-        logits = logits.float()
-        logits = torch.flip(logits, flip) if flip else logits
-        mean = logits if mean is None else mean + logits
-    if mean is None:
-        raise ValueError("a tile needs at least one orientation")
-    return mean / len(flips)
+    counts = range(len(axes) + 1)
+    return [chosen for count in counts for chosen in combinations(axes, count)]
+
+
+def _run(network: nn.Module, tile: Tensor, flip: Sequence[int], model: Model) -> Tensor:
+    """Run one tile, mirrored along some of its axes."""
+    there = [axis + 2 for axis in flip]
+    turned = torch.flip(tile, there) if flip else tile
+    turned = turned.contiguous(memory_format=memory_format(model.bf16, tile.dim() - 2))
+    with torch.autocast(model.device.type, torch.bfloat16, enabled=model.bf16):
+        logits = network(turned).float()
+    return torch.flip(logits, there) if flip else logits

@@ -114,41 +114,40 @@ def load_model(folder: Path, device: torch.device, *, bf16: bool | None = None) 
     _check_manifest(manifest, vetted, folder)
     plans, configuration, labels = vetted.plans, vetted.configuration, vetted.labels
     fast = has_fast_bf16(device) if bf16 is None else bf16
-    networks = []
+    model = Model(manifest, plans, configuration, labels, (), device, fast)
     for name in sorted(manifest.weights):
-        path = folder / name
-        _check_hash(path, manifest.weights[name])
-        network = build_network(
-            vetted.architecture,
-            vetted.channels,
-            labels.num_segmentation_heads,
-            deep=False,
-            start=False,
-        )
-        _fill(network, path)
-        networks.append(network.to(device).eval())
-    model = Model(manifest, plans, configuration, labels, tuple(networks), device, fast)
-    if not fast:
-        return model
-    return _compiled(model, vetted.channels) if device.type == "cpu" else _laid_out(model)
+        # One after the other: several folds of a large network at once take gigabytes.
+        network = _load_network(folder / name, manifest.weights[name], vetted)
+        model = _with_fold(model, network, vetted.channels)
+    return model
 
 
-def _laid_out(model: Model) -> Model:
-    """Lay out the weights as bfloat16 on an accelerator is fastest."""
-    layout = memory_format(model.bf16, len(model.configuration.patch_size))
-    networks = (network.to(memory_format=layout) for network in model.networks)  # type: ignore[call-overload]
-    return replace(model, networks=tuple(networks))
+def _load_network(path: Path, digest: str, vetted: Vetted) -> nn.Module:
+    """Load the network of one fold."""
+    _check_hash(path, digest)
+    heads = vetted.labels.num_segmentation_heads
+    network = build_network(*(vetted.architecture, vetted.channels, heads), deep=False, start=False)
+    _fill(network, path)
+    return network.eval()
 
 
-def _compiled(model: Model, channels: int) -> Model:
-    """Compile the networks for this CPU; what cannot be stays in float32 with PyTorch."""
-    shape, streams = (1, channels, *model.configuration.patch_size), torch.get_num_threads()
-    try:
-        networks = tuple(CompiledNetwork(each, shape, streams) for each in model.networks)
-    except UnknownLayer as error:
-        log.info("Model '%s' runs in float32, by PyTorch: %s.", model.manifest.name, error)
-        return replace(model, bf16=False)
-    return replace(model, networks=networks, at_once=networks[0].streams)
+def _with_fold(model: Model, network: nn.Module, channels: int) -> Model:
+    """Add a fold's network, in the form that is fastest on the device."""
+    if model.bf16 and model.device.type == "cpu":
+        shape = (1, channels, *model.configuration.patch_size)
+        try:
+            compiled = CompiledNetwork(network, shape, torch.get_num_threads())
+        except UnknownLayer as error:
+            # Of all folds alike, so that this is the first one.
+            log.info("Model '%s' runs in float32, by PyTorch: %s.", model.manifest.name, error)
+            model = replace(model, bf16=False)
+        else:
+            return replace(model, networks=(*model.networks, compiled), at_once=compiled.streams)
+    network = network.to(model.device)
+    if model.bf16:
+        layout = memory_format(model.bf16, len(model.configuration.patch_size))
+        network = network.to(memory_format=layout)  # type: ignore[call-overload]
+    return replace(model, networks=(*model.networks, network))
 
 
 def _fill(network: nn.Module, path: Path) -> None:

@@ -12,12 +12,11 @@ import numpy as np
 from nibabel import orientations
 from numpy.typing import NDArray
 
+from bids_app.imaging._interpolation import Interpolation, interpolate
 from bids_app.records import BoolArray, FloatArray, Volume
 
 Box = tuple[slice, slice, slice]
-Interpolation = Literal["nearest", "linear", "cubic"]
 
-_ORDER: dict[Interpolation, int] = {"nearest": 0, "cubic": 3}
 # Full width at half maximum of a Gaussian of standard deviation 1.
 _FWHM = 2.3548
 # Programs that write the same grid differ by less.
@@ -237,11 +236,7 @@ def resample_to(
     source = moving.data.astype(_working_dtype(moving.data, interpolation), copy=False)
     if interpolation != "nearest":
         source = smooth_to_profile(source, to_index)
-    shape = reference.data.shape
-    if interpolation == "linear":
-        data = _interpolate_linearly(source, to_index, shape)
-    else:
-        data = _interpolate(source, to_index, shape, interpolation)
+    data = interpolate(source, to_index, reference.data.shape, interpolation)
     data[~coverage(moving, reference, matrix)] = fill
     return Volume(
         data.astype(_result_dtype(moving.data, interpolation), copy=False), reference.affine
@@ -302,49 +297,6 @@ def smooth_to_profile(data: FloatArray, to_index: FloatArray) -> FloatArray:
         return data
     smoothed: FloatArray = ndimage.gaussian_filter(data, sigma, mode="nearest", truncate=3.0)
     return smoothed
-
-
-def _interpolate(
-    source: NDArray[Any],
-    to_index: FloatArray,
-    shape: tuple[int, ...],
-    interpolation: Interpolation,
-) -> NDArray[Any]:
-    """Take values between voxels; the edge's lie beyond it. A spline stays in the image's range."""
-    from scipy import ndimage
-
-    data: NDArray[Any] = ndimage.affine_transform(
-        *(source, to_index[:3, :3], to_index[:3, 3], shape),
-        order=_ORDER[interpolation],
-        mode="nearest",
-    )
-    if interpolation == "cubic":
-        np.clip(data, source.min(), source.max(), out=data)
-    return data
-
-
-def _interpolate_linearly(
-    source: FloatArray, to_index: FloatArray, shape: tuple[int, ...]
-) -> FloatArray:
-    """Take values between voxels of the image and its edge's half voxels, zero beyond.
-
-    By ITK, which has the values of SciPy's order 1 in half of its time.
-    """
-    import SimpleITK as sitk  # noqa: N813 (the name its own documentation uses)
-
-    # ITK does not look beyond the edge: there has to be one more voxel. Voxel indices are the
-    # points here, the last one first.
-    image = sitk.GetImageFromArray(np.pad(source, 1, mode="edge"))
-    transform = sitk.AffineTransform(3)
-    transform.SetMatrix(to_index[2::-1, 2::-1].ravel().tolist())
-    transform.SetTranslation((to_index[2::-1, 3] + 1).tolist())
-    resampler = sitk.ResampleImageFilter()
-    resampler.SetSize([int(length) for length in shape[::-1]])
-    resampler.SetTransform(transform)
-    resampler.SetInterpolator(sitk.sitkLinear)
-    resampler.SetNumberOfThreads(1)
-    data: FloatArray = sitk.GetArrayFromImage(resampler.Execute(image))
-    return data
 
 
 def _working_dtype(data: NDArray[Any], interpolation: Interpolation) -> np.dtype[Any]:

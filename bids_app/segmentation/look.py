@@ -72,10 +72,8 @@ def tiles_for(cord: BoolArray, tiles: Sequence[Tile]) -> list[Tile]:
     near = [tile for tile in tiles if meets(tile, cord)]
     boxes = [tuple(part for part in tile if isinstance(part, slice)) for tile in near]
     # Flat patches are one in each slice, and none of them sees what another does.
-    if any(len(box) < cord.ndim for box in boxes):
+    if not near or any(len(box) < cord.ndim for box in boxes):
         return near
-    if not near:
-        return []
     places = np.argwhere(cord)
     well = [_sees_well(box, places, cord.shape) for box in boxes]
     badly = places[~np.any(well, axis=0)]

@@ -107,7 +107,8 @@ def predict_in_cut(
 def glimpse(prepared: Prepared, model: Model) -> Glimpse:
     """Look quickly: one pass of the first fold along the cord, without mirroring.
 
-    Where `prepared` has a rough cord, only tiles that meet it are looked at. Lesions are given, and
+    Where `prepared` has a rough cord, only tiles that meet it are looked at. Far from the cord that
+    is found all is background. Lesions are given, and
     tiles overlap along the cord, if the model is one that reads contrasts by themselves as well.
 
     Raises
@@ -169,15 +170,25 @@ def _pad(data: Tensor, model: Model) -> tuple[Tensor, tuple[slice, ...]]:
     return padded, reverse
 
 
-def _without_padding(part: Part, inner: Sequence[slice]) -> Part:
-    """Cut a part of a padded array to what lies in the array, and give its place there."""
+def _within(part: Part, bounds: Sequence[slice]) -> Part:
+    """Cut a part to what lies within bounds, which may go beyond it."""
     kept, box = [], []
-    for place, inside in zip(part.box, inner, strict=True):
+    for place, inside in zip(part.box, bounds, strict=True):
         start = max(place.start, inside.start)
         stop = max(start, min(place.stop, inside.stop))
         kept.append(slice(start - place.start, stop - place.start))
-        box.append(slice(start - inside.start, stop - inside.start))
+        box.append(slice(start, stop))
     return Part(part.logits[(slice(None), *kept)], tuple(box))
+
+
+def _without_padding(part: Part, inner: Sequence[slice]) -> Part:
+    """Cut a part of a padded array to what lies in the array, and give its place there."""
+    cut = _within(part, inner)
+    box = (
+        slice(place.start - inside.start, place.stop - inside.start)
+        for place, inside in zip(cut.box, inner, strict=True)
+    )
+    return replace(cut, box=tuple(box))
 
 
 def _round_cord(part: Part, model: Model) -> Part:
@@ -185,13 +196,11 @@ def _round_cord(part: Part, model: Model) -> Part:
     cord = probable_cord(part.logits, model)
     if not cord.any():
         return part
-    kept, box = [], []
-    for (low, high), place in zip(get_bbox_from_mask(cord), part.box, strict=True):
-        start = max(0, low - _GLIMPSED_VOXELS)
-        stop = min(place.stop - place.start, high + _GLIMPSED_VOXELS)
-        kept.append(slice(start, stop))
-        box.append(slice(place.start + start, place.start + stop))
-    return Part(part.logits[(slice(None), *kept)], tuple(box))
+    bounds = [
+        slice(place.start + low - _GLIMPSED_VOXELS, place.start + high + _GLIMPSED_VOXELS)
+        for place, (low, high) in zip(part.box, get_bbox_from_mask(cord), strict=True)
+    ]
+    return _within(part, bounds)
 
 
 def _read(

@@ -141,9 +141,12 @@ def _slide_folds(
     region: Tensor, model: Model, step: float, axes: Sequence[int], cord: BoolArray | None
 ) -> Part:
     """Average the folds, which read the same tiles."""
+    near = list(tiles(region.shape[1:], tuple(model.configuration.patch_size), step))
+    if cord is not None:
+        near = tiles_for(cord, near)
     total: Part | None = None
     for network in model.networks:
-        fold = _slide_fold(region, network, model, step, axes, cord)
+        fold = _slide_fold(region, network, model, near, axes)
         total = fold if total is None else replace(fold, logits=total.logits + fold.logits)
     if total is None:
         raise ValueError("a model needs at least one network")
@@ -151,18 +154,9 @@ def _slide_folds(
 
 
 def _slide_fold(
-    region: Tensor,
-    network: nn.Module,
-    model: Model,
-    step: float,
-    axes: Sequence[int],
-    cord: BoolArray | None,
+    region: Tensor, network: nn.Module, model: Model, near: Sequence[Tile], axes: Sequence[int]
 ) -> Part:
-    """Read the tiles of one network, where the image lies."""
-    patch, shape = tuple(model.configuration.patch_size), region.shape[1:]
-    near = list(tiles(shape, patch, step))
-    if cord is not None:
-        near = tiles_for(cord, near)
+    """Read tiles with one network, where the image lies."""
     reading, flips = Reading(region, network, model), mirrorings(axes)
     with ThreadPoolExecutor(model.at_once) as pool:
         over = pool.map if model.at_once > 1 else map

@@ -181,7 +181,7 @@ def test_each_contrast_is_also_read_by_itself(model: Model) -> None:
         (capped + alone[0]) / 2,
         alone[1] / (alone[1] + (1 - alone[1]) * np.sqrt(np.e)),
     )
-    assert model.manifest.reference_alone and model.manifest.second_alone_penalty == 0.5
+    assert model.manifest.reference_alone and model.manifest.second_alone_penalty == 0.25
     off = replace(model.manifest, mirror_axes=())
     for manifest, expected in (
         (model.manifest, np.maximum(mean, lowered)),

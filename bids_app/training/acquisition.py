@@ -49,7 +49,7 @@ def draw_protocol(rng: np.random.Generator, kind: str | None = None) -> Protocol
     if kind is None:
         kind = str(rng.choice(["sagittal", "axial", "isotropic"], p=[0.4, 0.33, 0.27]))
     if kind == "isotropic":
-        size = rng.uniform(0.7, 1.2)
+        size = rng.uniform(0.65, 1.35)
         return Protocol(kind, (size, size, size), (size, size, size))
     plane = float(np.exp(rng.uniform(np.log(0.38), np.log(1.05))))
     slab = rng.uniform(2.0, 4.2) if kind == "sagittal" else rng.uniform(2.5, 8.0)

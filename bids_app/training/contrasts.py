@@ -71,8 +71,8 @@ _FIRST = (
     ("UNIT1", 0.04),
     ("any", 0.14),
 )
-_SECOND = (("STIR", 0.23), ("PSIR", 0.19), ("UNIT1", 0.2), ("T1w", 0.09), ("T2starw", 0.12),
-           ("T2w", 0.05), ("any", 0.12))  # fmt: skip
+_SECOND = (("STIR", 0.2), ("PSIR", 0.25), ("UNIT1", 0.25), ("T1w", 0.08), ("T2starw", 0.1),
+           ("T2w", 0.03), ("any", 0.09))  # fmt: skip
 # Share of scans acquired as usual for their contrast.
 _USUAL = 0.7
 

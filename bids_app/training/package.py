@@ -63,7 +63,7 @@ def package_box(
         "orientation": "RAS",
         "mirror_axes": [2],
         "reference_alone": True,
-        "second_alone_penalty": 0.5,
+        "second_alone_penalty": 0.25,
         "preset": "box",
         "weights": {WEIGHTS_FILE: digest},
         "licence": "Apache-2.0",

@@ -12,6 +12,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from nibabel.orientations import apply_orientation, axcodes2ornt, inv_ornt_aff, ornt_transform
+from nnunetv2.inference.sliding_window_prediction import compute_gaussian
 
 from bids_app import pipeline
 from bids_app.errors import MissingResource, NoCordFound
@@ -291,8 +292,19 @@ def test_tiles_that_are_left_out_see_nothing_alone(
         cord[level, y - 5 : y + 6, x - 6 : x + 7] = True
     places = list(tiles.tiles(shape, patch, 0.5))
     met = [tile for tile in places if meets(tile, cord)]
+    gaussian = compute_gaussian(patch, dtype=torch.float32, device=torch.device("cpu")).numpy()
+
+    def weight(tile: tuple[slice, ...]) -> np.ndarray:
+        whole = np.zeros(shape, np.float32)
+        whole[tile] = gaussian
+        return whole[cord]
+
+    weights = np.array([weight(tile) for tile in met])
+    shares = weights / weights.sum(axis=0)
+    # nnU-Net's Gaussian is a filtered impulse, not quite the formula: at the limit either is right.
+    heavy = [tile for tile, share in zip(met, shares, strict=True) if share.max() >= 0.049]
     kept = tiles_for(cord, places)
-    assert [tile for tile in met if tile in kept] == kept
+    assert [tile for tile in heavy if tile in kept] == kept
 
     def depth(tile: tuple[slice, ...]) -> np.ndarray:
         """How far each voxel lies from the tile's borders within the image; negative outside."""
@@ -306,8 +318,9 @@ def test_tiles_that_are_left_out_see_nothing_alone(
             far = np.minimum(far, np.minimum(low, high).reshape(sides))
         return far
 
-    best, ours = (np.max([depth(tile) for tile in some], axis=0)[cord] for some in (met, kept))
+    best, ours = (np.max([depth(tile) for tile in some], axis=0)[cord] for some in (heavy, kept))
     # Well seen by one, or seen by all that ever did.
     assert ((ours >= 24) | (ours == best)).all()
     if patch == (64, 64, 64):
-        assert kept == met
+        certain = [tile for tile, share in zip(met, shares, strict=True) if share.max() >= 0.051]
+        assert [tile for tile in kept if tile in certain] == certain

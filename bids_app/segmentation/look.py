@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import compress
 
 import numpy as np
 from scipy.ndimage import label
 
-from bids_app.records import BoolArray, IntArray
+from bids_app.records import BoolArray, FloatArray, IntArray
 
 Tile = tuple[slice | int, ...]
 
@@ -16,6 +17,9 @@ _MARGIN = 4
 # What a network says so many voxels from a tile's border is hardly changed by a neighbour that sees
 # further. Patches of four times as much see all of a cord so well, those of the box do not.
 _ENOUGH = 24
+# A tile that nowhere on the cord has so much of the tiles' weight is left out. Four voxels on, where
+# the cord may really end, it would have a third.
+_MIN_WEIGHT = 0.05
 # A piece of the first pass smaller than this share of the largest is not followed.
 _MIN_SHARE = 0.05
 
@@ -49,8 +53,8 @@ def large_pieces(cord: BoolArray) -> BoolArray | None:
 def tiles_for(cord: BoolArray, tiles: Sequence[Tile]) -> list[Tile]:
     """Choose the tiles that decide what is said of a cord.
 
-    Of those that meet it, some see nothing that others do not see with ample surroundings: with
-    large patches, all but one column of them.
+    Of those that meet it, some weigh next to nothing wherever it runs. Others see nothing that
+    their neighbours do not see with ample surroundings: with large patches, all but one column.
 
     Parameters
     ----------
@@ -75,6 +79,8 @@ def tiles_for(cord: BoolArray, tiles: Sequence[Tile]) -> list[Tile]:
     if not near or any(len(box) < cord.ndim for box in boxes):
         return near
     places = np.argwhere(cord)
+    heavy = _weightiest(boxes, places) >= _MIN_WEIGHT
+    near, boxes = (list(compress(each, heavy)) for each in (near, boxes))
     well = [_sees_well(box, places, cord.shape) for box in boxes]
     badly = places[~np.any(well, axis=0)]
     kept = [bool(_holds(box, badly).any()) for box in boxes]
@@ -86,6 +92,29 @@ def tiles_for(cord: BoolArray, tiles: Sequence[Tile]) -> list[Tile]:
         kept[best] = True
         left &= ~well[best]
     return [tile for tile, keep in zip(near, kept, strict=True) if keep]
+
+
+def _weightiest(boxes: Sequence[tuple[slice, ...]], places: IntArray) -> FloatArray:
+    """Give the highest share of the tiles' weight that each has among places, shape (n, 3).
+
+    Tiles are weighed with nnU-Net's Gaussian, whose standard deviation is an eighth of a patch.
+
+    Examples
+    --------
+    >>> boxes = [(slice(start, start + 64),) for start in (0, 32, 64)]
+    >>> _weightiest(boxes, np.array([[40], [74]])).round(3).tolist()
+    [0.982, 0.953, 0.047]
+    """
+    weights = [np.zeros(len(places), np.float32) for _ in boxes]
+    for weight, box in zip(weights, boxes, strict=True):
+        inside, exponent = np.ones(len(places), bool), np.zeros(len(places), np.float32)
+        for part, place in zip(box, places.T, strict=True):
+            size = part.stop - part.start
+            inside &= (place >= part.start) & (place < part.stop)
+            exponent += ((place - part.start - size // 2) / (size / 8)) ** 2
+        weight[inside] = np.exp(-exponent[inside] / 2)
+    total = np.maximum(sum(weights), np.finfo(np.float32).tiny)
+    return np.array([np.max(weight / total, initial=0.0) for weight in weights], float)
 
 
 def _holds(box: tuple[slice, ...], places: IntArray) -> BoolArray:

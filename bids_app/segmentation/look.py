@@ -17,8 +17,8 @@ _MARGIN = 4
 # What a network says so many voxels from a tile's border is hardly changed by a neighbour that sees
 # further. Patches of four times as much see all of a cord so well, those of the box do not.
 _ENOUGH = 24
-# A tile that nowhere on the cord has so much of the tiles' weight is left out. Four voxels on, where
-# the cord may really end, it would have a third.
+# A tile that has less of the tiles' weight all along the cord is left out. Four voxels further on,
+# where the cord's edge may really be, it would have a quarter.
 _MIN_WEIGHT = 0.05
 # A piece of the first pass smaller than this share of the largest is not followed.
 _MIN_SHARE = 0.05
@@ -80,7 +80,7 @@ def tiles_for(cord: BoolArray, tiles: Sequence[Tile]) -> list[Tile]:
         return near
     places = np.argwhere(cord)
     heavy = _weightiest(boxes, places) >= _MIN_WEIGHT
-    near, boxes = (list(compress(each, heavy)) for each in (near, boxes))
+    near, boxes = list(compress(near, heavy)), list(compress(boxes, heavy))
     well = [_sees_well(box, places, cord.shape) for box in boxes]
     badly = places[~np.any(well, axis=0)]
     kept = [bool(_holds(box, badly).any()) for box in boxes]

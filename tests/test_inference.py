@@ -180,7 +180,7 @@ def test_each_contrast_is_also_read_by_itself(model: Model) -> None:
     assert ((together >= 0.3) & (capped < 0.3)).any()
     mean, lowered = (
         (capped + alone[0]) / 2,
-        alone[1] / (alone[1] + (1 - alone[1]) * np.sqrt(np.e)),
+        alone[1] / (alone[1] + (1 - alone[1]) * np.exp(0.25)),
     )
     assert model.manifest.reference_alone and model.manifest.second_alone_penalty == 0.25
     off = replace(model.manifest, mirror_axes=())

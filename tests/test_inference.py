@@ -195,7 +195,7 @@ def test_each_contrast_is_also_read_by_itself(model: Model) -> None:
     assert ((lowered >= 0.5) & (mean < 0.5)).any()
     seen = (Glimpse(cord, alone[1]), Glimpse(cord, alone[0]))
     quick = segment(replace(both, glimpses=seen), model).lesion
-    other = alone[0] / (alone[0] + (1 - alone[0]) * np.sqrt(np.e))
+    other = alone[0] / (alone[0] + (1 - alone[0]) * np.exp(0.25))
     assert np.abs(quick - np.maximum((capped + alone[1]) / 2, other)).max() <= 2**-15
     lone = Prepared((reference, None), rough_cord=imaged.cord)
     mirrored = predict(lone, model)[1]

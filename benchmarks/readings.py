@@ -26,7 +26,7 @@ from bids_app.lesions.preset import Preset
 from bids_app.lesions.refine import refine
 from bids_app.lesions.uncertainty import Candidate, describe, label_candidates
 from bids_app.records import Alignment, BoolArray, FloatArray, Prepared, Volume
-from bids_app.segmentation.inference import segment
+from bids_app.segmentation.inference import segment_contrasts
 from bids_app.segmentation.weights import Model, choose_device, load_model
 from bids_app.training.session import Imaged
 
@@ -80,8 +80,8 @@ def prepare(imaged: Imaged, contrasts: int, model: Model, placement: str) -> Pre
         return Prepared((reference, None))
     second = Volume(*imaged.second)
     if placement == "registered":
-        return pipeline.prepare(reference, second, model)
-    ours, theirs = pipeline.look(reference, second, model)
+        return pipeline.prepare(reference, second, model, closely=True)
+    ours, theirs = pipeline.look(reference, second, model, closely=True)
     if theirs is None:
         return Prepared((reference, None))
     known = Alignment(imaged.matrix, True, float("nan"), float("nan"), "known")
@@ -102,7 +102,7 @@ def collect(
     for contrasts, path in paths.items():
         if path.is_file():
             continue
-        found = segment(prepare(imaged, contrasts, model, placement), model)
+        found = segment_contrasts(prepare(imaged, contrasts, model, placement), model)[0]
         visible = imaged.lesion if contrasts == 2 else imaged.lesion_in_first
         truth, _ = ndimage.label(visible, ndimage.generate_binary_structure(3, 1))
         inside = np.argwhere((found.cord > 0.1) | imaged.cord)

@@ -10,6 +10,7 @@ import numpy as np
 
 from bids_app.errors import NoCordFound
 from bids_app.given import UNKNOWN, Known, add_levels, as_given
+from bids_app.imaging.centring import offset_across
 from bids_app.imaging.grids import mark_around, resample_part, resample_to, to_canonical
 from bids_app.imaging.registration import register
 from bids_app.lesions.fusion import fuse
@@ -79,7 +80,9 @@ def find_lesions(
     NoCordFound
     """
     reference = to_canonical(original)
-    aligned = prepare(reference, second, cord_model or model, known.cord, threads)
+    # Another model's glimpses say nothing of what this one would see.
+    closely = cord_model is None or cord_model is model
+    aligned = prepare(reference, second, cord_model or model, known.cord, threads, closely=closely)
     segmentation, findings = _segment(aligned, model, cord_model, preset, known)
     prepared = replace(aligned, contrasts=known.contrasts, glimpses=())
     entering("measure")
@@ -107,9 +110,7 @@ def _segment(
     entering("segment")
     rules, cord = preset.for_contrast(known.second), known.cord
     spacing_mm = aligned.reference.spacing_mm
-    # Another model's glimpses say nothing of what this one would see.
-    glimpses = aligned.glimpses if cord_model is None or cord_model is model else ()
-    prepared = replace(aligned, contrasts=known.contrasts, glimpses=glimpses)
+    prepared = replace(aligned, contrasts=known.contrasts)
     readings = seen = segment_contrasts(prepared, model, cord_model, rules.folds)
     if cord is not None:
         rules = as_given(rules)
@@ -146,6 +147,8 @@ def prepare(
     cord_model: Model,
     cord: BoolArray | FloatArray | None = None,
     threads: int = 1,
+    *,
+    closely: bool = False,
 ) -> Prepared:
     """Bring the second contrast to the reference's grid, aligned by cord and surroundings.
 
@@ -162,11 +165,13 @@ def prepare(
         The cord on the reference where it is known; the model is then asked for the other only.
     threads : int
         For the alignment.
+    closely : bool
+        `cord_model` is to segment too, see `look`.
     """
     if second is None:
         return Prepared((reference, None))
     entering("align")
-    ours, theirs = look(reference, second, cord_model, cord)
+    ours, theirs = look(reference, second, cord_model, cord, closely=closely)
     if theirs is None:
         return Prepared((reference, None))
     alignment = register(second, reference, ours.cord, theirs.cord, threads=threads)
@@ -178,8 +183,10 @@ def look(
     second: Volume,
     model: Model,
     cord: BoolArray | FloatArray | None = None,
+    *,
+    closely: bool = False,
 ) -> tuple[Glimpse, Glimpse | None]:
-    """Look quickly at both contrasts, each on its own grid.
+    """Look at both contrasts, each on its own grid.
 
     Parameters
     ----------
@@ -188,6 +195,8 @@ def look(
         Finds the cord.
     cord : ndarray of bool or float, optional
         The cord on the reference where it is known; the reference is then not looked at.
+    closely : bool
+        Read lesions as well, with models that read contrasts before they are aligned.
 
     Returns
     -------
@@ -198,13 +207,13 @@ def look(
     from bids_app.segmentation.prediction import glimpse
 
     if cord is None:
-        ours = glimpse(Prepared((reference, None)), model)
+        ours = glimpse(Prepared((reference, None)), model, closely=closely)
     else:
         ours = Glimpse(cord.astype(np.float32))
     shown_mm3 = np.count_nonzero(ours.cord >= 0.5) * reference.voxel_mm3
     if cord is None and shown_mm3 < _LEAST_CORD_MM3:
         return ours, None
-    return ours, _look_at_second(second, Volume(ours.cord, reference.affine), model)
+    return ours, _look_at_second(second, Volume(ours.cord, reference.affine), model, closely)
 
 
 def place(
@@ -215,6 +224,9 @@ def place(
     threads: int = 1,
 ) -> Prepared:
     """Bring the second contrast, and what was seen of it, to the reference's grid.
+
+    What was seen is put cord on cord: an offset across the cord that the alignment has left
+    (`offset_across`), such as a cord leaves that has moved in its canal, is taken out.
 
     Parameters
     ----------
@@ -227,13 +239,16 @@ def place(
     ours, theirs = seen
     matrix = np.asarray(alignment.matrix)
 
-    def moved(data: FloatArray) -> FloatArray:
-        return resample_part(replace(second, data=data), reference, matrix).data
+    def moved(data: FloatArray, to_second: FloatArray) -> FloatArray:
+        return resample_part(replace(second, data=data), reference, to_second).data
 
     with ThreadPoolExecutor(threads) as pool:
         image = pool.submit(lambda: resample_to(second, reference, matrix).data)
-        cord = pool.submit(moved, theirs.cord)
-        lesion = None if theirs.lesion is None else pool.submit(moved, theirs.lesion)
+        centred = matrix @ _translation(
+            offset_across(ours.cord, moved(theirs.cord, matrix), reference)
+        )
+        cord = pool.submit(moved, theirs.cord, centred)
+        lesion = None if theirs.lesion is None else pool.submit(moved, theirs.lesion, centred)
     glimpse = Glimpse(cord.result(), None if lesion is None else lesion.result())
     return Prepared(
         (reference, Volume(image.result(), reference.affine)),
@@ -243,7 +258,13 @@ def place(
     )
 
 
-def _look_at_second(second: Volume, cord: Volume, model: Model) -> Glimpse:
+def _translation(offset_mm: FloatArray) -> FloatArray:
+    matrix = np.eye(4)
+    matrix[:3, 3] = offset_mm
+    return matrix
+
+
+def _look_at_second(second: Volume, cord: Volume, model: Model, closely: bool) -> Glimpse:
     """Look for the second contrast's cord where the headers put the reference's, or anywhere."""
     from bids_app.segmentation.prediction import glimpse
 
@@ -252,13 +273,13 @@ def _look_at_second(second: Volume, cord: Volume, model: Model) -> Glimpse:
     points = some @ cord.affine[:3, :3].T + cord.affine[:3, 3]
     near = mark_around(points, second, _HEADERS_MAY_ERR_MM)
     if near.any():
-        found = glimpse(Prepared((None, second), rough_cord=near), model)
+        found = glimpse(Prepared((None, second), rough_cord=near), model, closely=closely)
         seen = found.cord >= 0.5
         # A cord beyond the place that was looked at was seen in part only.
         inside = np.count_nonzero(seen & near) >= 0.9 * np.count_nonzero(seen)
         if inside and np.count_nonzero(seen) * second.voxel_mm3 >= _LEAST_CORD_MM3:
             return found
-    return glimpse(Prepared((None, second)), model)
+    return glimpse(Prepared((None, second)), model, closely=closely)
 
 
 def _warnings(prepared: Prepared) -> tuple[str, ...]:

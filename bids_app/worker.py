@@ -157,7 +157,6 @@ class Worker:
                 "WeightsSHA256": model.fingerprint,
                 "Folds": len(model.weights),
                 "Fusion": model.fusion,
-                "ReferenceAlone": model.reference_alone,
                 "SecondAlonePenalty": model.second_alone_penalty,
                 "Licence": model.licence,
                 "IntendedUse": model.intended_use,

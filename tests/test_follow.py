@@ -119,18 +119,3 @@ def test_the_box_finds_the_cord_that_is_known(box: Model) -> None:
         logits = _whole(follow(data, box), data)
     found = probable_cord(torch.nan_to_num(logits, nan=-20), box)
     assert dice(found[:, :, :width], imaged.cord.T) > 0.93
-
-
-@pytest.mark.parametrize("cord", [_cord(0.2), np.zeros(_SHAPE, np.float32)])
-def test_between_the_levels_only_the_cord_is_read(box: Model, cord: Array) -> None:
-    network, data = _BrightCord(), torch.from_numpy(np.stack([cord, cord]))
-    model = replace(box, networks=(network,))
-    with torch.inference_mode():
-        once = _whole(follow(data, model), data)
-        asked = network.asked
-        twice = _whole(follow(data, model, between=True), data)
-    borders = 2 if cord.any() else 0  # of three levels
-    assert network.asked - 2 * asked == borders
-    read = torch.isfinite(once[0])
-    assert torch.isfinite(twice[0])[read].all()
-    torch.testing.assert_close(twice[:, read], once[:, read], atol=0.05, rtol=0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,21 +14,24 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from nibabel.orientations import apply_orientation, axcodes2ornt, inv_ornt_aff, ornt_transform
 from nnunetv2.inference.sliding_window_prediction import compute_gaussian
+from scipy import ndimage
 
 from bids_app import pipeline
 from bids_app.errors import MissingResource, NoCordFound
 from bids_app.evaluation.metrics import dice
+from bids_app.imaging.centring import offset_across
 from bids_app.imaging.grids import resample_to
 from bids_app.lesions.preset import load_preset
 from bids_app.lesions.refine import refine
 from bids_app.pipeline import find_lesions
-from bids_app.records import Alignment, Glimpse, Prepared, Volume
+from bids_app.records import Alignment, Combination, Glimpse, Prepared, Volume
 from bids_app.segmentation import prediction, tiles
-from bids_app.segmentation.inference import segment
+from bids_app.segmentation.inference import entropy_bits, segment_contrasts
 from bids_app.segmentation.look import large_pieces, meets, tiles_for
 from bids_app.segmentation.manifest import BOX, read_manifest
 from bids_app.segmentation.prediction import glimpse, predict
 from bids_app.segmentation.weights import Model, load_model
+from bids_app.training.acquisition import Protocol
 from bids_app.training.anatomy import draw_spine
 from bids_app.training.session import AXIAL, ISOTROPIC, Imaged, Recipe, image_session
 
@@ -165,42 +169,49 @@ def _shift(i: int, j: int, k: int) -> np.ndarray:
     return matrix
 
 
-def test_each_contrast_is_also_read_by_itself(model: Model) -> None:
+def test_each_contrast_is_read_by_itself_and_the_higher_counts(model: Model) -> None:
     rng = np.random.default_rng(21)
     imaged = image_session(rng, draw_spine(rng, 6), -110.0, Recipe(ISOTROPIC, ISOTROPIC, "STIR"))
     reference, second = Volume(*imaged.first), Volume(*(imaged.second or imaged.first))
     placed = resample_to(second, reference, np.asarray(imaged.matrix))
     both = Prepared((reference, placed), rough_cord=imaged.cord)
-    cord, together = predict(both, model, mirror=False)[:2]
     alone = [
-        predict(Prepared(channels, rough_cord=cord >= 0.5), model, mirror=False)[1]
+        predict(Prepared(channels, rough_cord=imaged.cord), model)
         for channels in ((reference, None), (None, placed))
     ]
-    capped = np.minimum(together, np.maximum(*alone))
-    assert ((together >= 0.3) & (capped < 0.3)).any()
-    mean, lowered = (
-        (capped + alone[0]) / 2,
-        alone[1] / (alone[1] + (1 - alone[1]) * np.exp(0.25)),
+    odds = alone[1][1] / (1 - alone[1][1])
+    lowered = odds * np.exp(-0.25) / (1 + odds * np.exp(-0.25))
+    assert model.manifest.second_alone_penalty == 0.25 and model.manifest.fusion == "late"
+    (found,) = segment_contrasts(both, model)
+    assert np.abs(found.lesion - np.maximum(alone[0][1], lowered)).max() <= 2**-15
+    assert np.abs(found.cord - alone[0][0]).max() <= 2**-16
+    np.testing.assert_array_equal(found.uncertainty, entropy_bits(found.lesion))
+    assert ((lowered >= 0.5) & (alone[0][1] < 0.5)).any()
+    seen = (Glimpse(alone[1][0], alone[1][1]), Glimpse(alone[0][0], alone[0][1]))
+    (again,) = segment_contrasts(replace(both, glimpses=seen), model)
+    assert np.abs(again.lesion - alone[1][1])[alone[0][1] < 0.01].max() < 0.01
+    assert np.abs(again.cord - alone[1][0]).max() <= 2**-16
+    votes = Combination("vote", 0.5)
+    (voted,) = segment_contrasts(both, model, combination=votes)
+    np.testing.assert_array_equal(
+        voted.lesion, np.maximum(*(np.rint(each[1] * 2**16) * 2**-16 >= 0.5 for each in alone))
     )
-    assert model.manifest.reference_alone and model.manifest.second_alone_penalty == 0.25
-    off = replace(model.manifest, mirror_axes=())
-    for manifest, expected in (
-        (model.manifest, np.maximum(mean, lowered)),
-        (replace(off, reference_alone=False), np.maximum(together, lowered)),
-        (replace(model.manifest, second_alone_penalty=None), (together + alone[0]) / 2),
-        (replace(off, reference_alone=False, second_alone_penalty=None), together),
-    ):
-        found = segment(both, replace(model, manifest=manifest)).lesion
-        assert np.abs(found - expected).max() <= 2**-15
-    assert ((lowered >= 0.5) & (mean < 0.5)).any()
-    seen = (Glimpse(cord, alone[1]), Glimpse(cord, alone[0]))
-    quick = segment(replace(both, glimpses=seen), model).lesion
-    other = alone[0] / (alone[0] + (1 - alone[0]) * np.exp(0.25))
-    assert np.abs(quick - np.maximum((capped + alone[1]) / 2, other)).max() <= 2**-15
-    lone = Prepared((reference, None), rough_cord=imaged.cord)
-    mirrored = predict(lone, model)[1]
-    assert np.abs(segment(lone, model).lesion - mirrored).max() <= 2**-16
-    assert np.abs(mirrored - predict(lone, model, mirror=False)[1]).max() > 0.1
+
+
+@pytest.mark.parametrize("grid", [ISOTROPIC, AXIAL])
+def test_a_session_is_what_it_is_with_all_tiles(
+    model: Model, grid: Protocol, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rng = np.random.default_rng(21)
+    imaged = image_session(rng, draw_spine(rng, 6), -110.0, Recipe(ISOTROPIC, grid, "STIR"))
+    reference, second = Volume(*imaged.first), Volume(*(imaged.second or imaged.first))
+    ours = find_lesions(reference, second, model, load_preset("box")).findings
+    every = partial(prediction.predict, whole=True)
+    monkeypatch.setattr(prediction, "predict", every)
+    theirs = find_lesions(reference, second, model, load_preset("box")).findings
+    assert ours.lesion.any() and ours.instances.max() == theirs.instances.max()
+    assert dice(ours.cord, theirs.cord) >= 0.995
+    assert dice(ours.lesion, theirs.lesion) >= 0.995
 
 
 def test_what_the_alignment_saw_of_the_contrasts_lies_on_the_grid_of_the_reference(
@@ -209,7 +220,7 @@ def test_what_the_alignment_saw_of_the_contrasts_lies_on_the_grid_of_the_referen
     rng = np.random.default_rng(21)
     imaged = image_session(rng, draw_spine(rng, 6), -110.0, Recipe(ISOTROPIC, AXIAL, "STIR"))
     reference, second = Volume(*imaged.first), Volume(*(imaged.second or imaged.first))
-    seen = pipeline.look(reference, second, model)
+    seen = pipeline.look(reference, second, model, closely=True)
     assert seen[1] is not None and seen[1].cord.shape == second.data.shape
     known = Alignment(imaged.matrix, True, 0.0, 1.0, "known")
     prepared = pipeline.place(reference, second, (seen[0], seen[1]), known)
@@ -217,7 +228,9 @@ def test_what_the_alignment_saw_of_the_contrasts_lies_on_the_grid_of_the_referen
         assert glimpse_of is not None and glimpse_of.lesion is not None
         assert dice(glimpse_of.cord >= 0.5, imaged.cord) > 0.9
         assert glimpse_of.lesion[imaged.lesion].mean() > 5 * glimpse_of.lesion[imaged.cord].mean()
-    by_hand = pipeline.look(reference, second, model, imaged.cord)[0]
+    quick = pipeline.look(reference, second, model)
+    assert [each and each.lesion for each in quick] == [None, None]
+    by_hand = pipeline.look(reference, second, model, imaged.cord, closely=True)[0]
     assert by_hand.lesion is None and (by_hand.cord == imaged.cord).all()
 
 
@@ -251,29 +264,94 @@ def test_the_second_cord_is_found_near_the_first_ones_place_or_anywhere(
     shift = np.eye(4)
     shift[:3, 3] = [0, away_mm, 0]  # the headers put the two so far apart
     cord = Volume(imaged.cord.astype(np.float32), shift @ image.affine)
-    found = pipeline._look_at_second(image, cord, model).cord >= 0.5
+    found = pipeline._look_at_second(image, cord, model, False).cord >= 0.5
     whole = glimpse(Prepared((None, image)), model).cord >= 0.5
     assert dice(found, whole) > 0.99
     assert dice(found, imaged.cord) > 0.9
 
 
-def test_a_glimpse_is_the_whole_quick_pass_near_the_cord_and_nothing_far_away(
-    model: Model, imaged: Imaged, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("closely", [False, True])
+def test_a_glimpse_is_the_whole_reading_near_the_cord_and_nothing_far_away(
+    model: Model, imaged: Imaged, closely: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     prepared = Prepared((Volume(*imaged.first), None))
-    near = glimpse(prepared, model)
+    near = glimpse(prepared, model, closely=closely)
     monkeypatch.setattr(prediction, "_round_cord", lambda part, _: part)
-    whole = glimpse(prepared, model)
-    assert near.lesion is not None and whole.lesion is not None
+    whole = glimpse(prepared, model, closely=closely)
     cord = np.argwhere(whole.cord >= 0.5)
     low, high = cord.min(axis=0), cord.max(axis=0) + 1
     room = 12 / np.array(prepared.reference.spacing_mm)
     inner = tuple(
         slice(max(0, int(a - r)), int(b + r)) for a, b, r in zip(low, high, room, strict=True)
     )
-    for ours, theirs in ((near.cord, whole.cord), (near.lesion, whole.lesion)):
+    assert (near.lesion is not None) == (whole.lesion is not None) == closely
+    pairs = [(near.cord, whole.cord)]
+    pairs += [(near.lesion, whole.lesion)] if near.lesion is not None else []
+    for ours, theirs in pairs:
+        assert theirs is not None
         np.testing.assert_array_equal(ours[inner], theirs[inner])
         assert np.count_nonzero(ours) < 0.8 * np.count_nonzero(theirs)
+    if closely:
+        read = predict(prepared, model, mirror=False)
+        for ours, theirs in zip((whole.cord, whole.lesion), read, strict=True):
+            np.testing.assert_array_equal(ours, theirs)
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    offset=st.tuples(st.floats(-4, 4), st.floats(-4, 4)),
+    slope=st.floats(-0.3, 0.3),
+    spacing=st.sampled_from([(3.0, 0.8, 0.8), (0.7, 0.7, 5.0), (1.0, 1.0, 1.0)]),
+    torn=st.booleans(),
+)
+def test_an_offset_across_the_cord_is_measured(
+    offset: tuple[float, float], slope: float, spacing: tuple[float, float, float], torn: bool
+) -> None:
+    shape = tuple(int(mm / step) for mm, step in zip((50, 50, 60), spacing, strict=True))
+    affine = np.diag([*spacing, 1.0])
+    affine[:3, 3] = -20, -25, 7
+    x, y, z = (np.indices(shape).T @ affine[:3, :3].T + affine[:3, 3]).transpose(3, 2, 1, 0)
+
+    def cord(right: float, front: float) -> np.ndarray:
+        far = np.hypot((x - 5 - right) / 6.5, (y - slope * (z - 30) - front) / 4.5)
+        return np.clip((1.3 - far) / 0.6, 0, 1).astype(np.float32)
+
+    one, other = cord(0, 0), cord(*offset)
+    if torn:
+        other[..., : shape[2] // 3] = 0
+    found = offset_across(one, other, Volume(one, affine))
+    wanted = np.array([*offset, 0]) if np.hypot(*offset) <= 5.9 else found
+    np.testing.assert_allclose(found, wanted, atol=0.25)
+    np.testing.assert_allclose(offset_across(other, one, Volume(one, affine)), -found, atol=1e-6)
+    other[..., 2:] = 0
+    assert not offset_across(one, other, Volume(one, affine)).any()
+
+
+@pytest.mark.parametrize("shift", [(0.0, 0.0, 0.0), (1.2, 1.2, 0.0), (-2.0, 1.0, 0.0)])
+def test_what_is_seen_is_put_cord_on_cord(shift: tuple[float, float, float]) -> None:
+    rng = np.random.default_rng(3)
+    imaged = image_session(rng, draw_spine(rng, 5), -110.0, Recipe(ISOTROPIC, ISOTROPIC, "STIR"))
+    reference, second = Volume(*imaged.first), Volume(*(imaged.second or imaged.first))
+    cord = ndimage.gaussian_filter(imaged.cord.astype(np.float32), 0.7)
+    on_second = resample_to(Volume(cord, reference.affine), second, np.linalg.inv(imaged.matrix))
+    lesion = resample_to(
+        Volume(imaged.lesion.astype(np.float32), reference.affine),
+        second,
+        np.linalg.inv(imaged.matrix),
+    )
+    seen = Glimpse(cord), Glimpse(on_second.data, lesion.data)
+    matrix = np.array(imaged.matrix, float)
+    matrix[:3, 3] += shift
+    there = Alignment(matrix, True, 0.0, 1.0, "known")
+    prepared = pipeline.place(reference, second, seen, there)
+    placed = prepared.glimpses[1]
+    assert placed is not None and placed.lesion is not None
+    assert dice(placed.cord >= 0.5, cord >= 0.5) > 0.95
+    assert dice(placed.lesion >= 0.5, imaged.lesion) > 0.75
+    # The image itself stays where the alignment has put it.
+    expected = resample_to(second, reference, matrix).data
+    assert prepared.channels[1] is not None
+    np.testing.assert_array_equal(prepared.channels[1].data, expected)
 
 
 @settings(max_examples=12, deadline=None)

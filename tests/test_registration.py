@@ -252,6 +252,18 @@ def test_a_known_displacement_is_found(seed, reference, moving, contrast, most_m
     np.testing.assert_allclose(turn @ turn.T, np.eye(3), atol=1e-9)
 
 
+def test_a_cord_that_is_seen_a_voxel_wider_changes_next_to_nothing():
+    pair = phantoms.make_pair(7, "isotropic", "axial", "STIR")
+    cord, other = pair.reference_cord, pair.moving_cord
+    wider = cord.data.copy()
+    wider[tuple(np.argwhere(cord.data)[0] - (1, 0, 0))] = 1
+    one, two = (
+        register(pair.moving, pair.reference, mask, other.data).matrix
+        for mask in (cord.data, wider)
+    )
+    assert phantoms.error_at_cord(one, two, cord) < 0.05
+
+
 def test_the_number_of_threads_changes_nothing():
     pair = phantoms.make_pair(*PAIRS[0][:4])
     cords = (pair.reference_cord.data, pair.moving_cord.data)

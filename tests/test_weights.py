@@ -211,11 +211,10 @@ def _change(path: Path, **changes: Any) -> None:
         {"orientation": "XYZ"},
         {"weights": {}},
         {"weights": {"../fold_0.safetensors": "0"}},
-        {"fusion": "late"},
+        {"fusion": "late", "second_alone_penalty": None},
         {"second_alone_penalty": -1},
         {"second_alone_penalty": float("nan")},
         {"second_alone_penalty": "much"},
-        {"reference_alone": "yes"},
     ],
 )
 def test_a_manifest_that_does_not_fit_is_refused(copied: Path, changes: dict[str, Any]) -> None:

@@ -61,8 +61,11 @@ def describe_manifest(manifest: Manifest) -> Mapping[str, str]:
         "licence": manifest.licence,
         "citation": manifest.citation,
         "channels": f"{', '.join(manifest.channels)} ({manifest.fusion} fusion"
-        + ("; the reference also by itself" if manifest.reference_alone else "")
-        + ("" if alone is None else f"; the second also by itself, logits lowered by {alone:g}")
+        + (
+            ""
+            if alone is None
+            else f", the higher counts; the second's lowered by {alone:g} logits"
+        )
         + ")",
         "finds": _finds(manifest),
         "outputs": ", ".join(f"{k} = {_sum(v)}" for k, v in manifest.outputs.items()),

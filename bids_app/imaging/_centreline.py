@@ -24,7 +24,7 @@ def centreline(cord: Volume) -> FloatArray | None:
     Parameters
     ----------
     cord : Volume
-        A mask or probabilities.
+        A mask or probabilities, without pieces that are no cord (`main_part`).
 
     Returns
     -------
@@ -36,7 +36,7 @@ def centreline(cord: Volume) -> FloatArray | None:
     if not likely.any():
         return None
     cord = crop(cord, box_around(likely, cord.spacing_mm, 0.0))
-    weight = _main_part(cord.data)
+    weight = np.where(cord.data > 0.5, cord.data, 0).astype(np.float64)
     voxels = np.argwhere(weight > 0)
     share = weight[tuple(voxels.T)]
     points = voxels @ cord.affine[:3, :3].T + cord.affine[:3, 3]
@@ -123,8 +123,15 @@ def _robust_fit(design: FloatArray, values: FloatArray) -> FloatArray:
     return coefficients
 
 
-def _main_part(data: NDArray[Any]) -> FloatArray:
-    """Keep what is likely cord: above one half and in a component of some size."""
+def main_part(data: NDArray[Any]) -> FloatArray:
+    """Keep what is likely cord: above one half and in a component of some size.
+
+    Examples
+    --------
+    >>> row = [0.2] + [0.8] * 11 + [0, 0.9, 0.9, 0, 0.9]
+    >>> main_part(np.array([[row]]))[0, 0, -6:].tolist()
+    [0.8, 0.0, 0.9, 0.9, 0.0, 0.0]
+    """
     from scipy import ndimage
 
     weight: FloatArray = np.where(data > 0.5, data, 0).astype(np.float64)

@@ -136,7 +136,12 @@ def _search(scene: Scene, map_over: MapOver) -> FloatArray:
     found = climb(_COARSE, _starts(scene, similarities[_COARSE]))
     found = climb(_MIDDLE, [pose for _, pose in _distinct(found)[:6]])
     found = climb(_FINE, [pose for _, pose in _distinct(found)[:3]])
-    return max(found, key=lambda scored: scored[0] - _PRIOR_PER_MM2 * (scored[1] ** 2).sum())[1]
+
+    def worth(scored: tuple[float, FloatArray]) -> float:
+        return scored[0] - _PRIOR_PER_MM2 * float((scored[1] ** 2).sum())
+
+    # Two that ended on one ridge differ by when the search gave up, and the prior says nothing.
+    return max(_distinct(found), key=worth)[1]
 
 
 def _starts(scene: Scene, similarity: Similarity) -> list[FloatArray]:

@@ -68,7 +68,7 @@ class Alignment:
 
 @dataclass(frozen=True)
 class Glimpse:
-    """What a quick pass over one contrast by itself shows.
+    """What a network sees of one contrast by itself, before the contrasts are aligned.
 
     Attributes
     ----------
@@ -97,8 +97,8 @@ class Prepared:
     rough_cord : ndarray of bool, optional
         About where the cord is, on the channels' grid, when that is known before segmenting.
     glimpses : tuple of Glimpse or None
-        Of each channel by itself, on the channels' grid, by the model that is to segment; empty
-        where there was no such pass.
+        Of each channel by itself, on the channels' grid; with lesions only if seen by the model
+        that is to segment. Empty where there was no such look.
     """
 
     channels: tuple[Volume | None, ...]

@@ -79,7 +79,6 @@ def describe(
         "outputs": _outputs(dataset, choices, given),
         "orientation": orientation,
         "fusion": choices.fusion or given.get("fusion", "early"),
-        "reference_alone": given.get("reference_alone", False),
         "second_alone_penalty": given.get("second_alone_penalty"),
         "preset": choices.preset or given.get("preset"),
         "crop_margin_mm": choices.crop_margin_mm or given.get("crop_margin_mm"),
@@ -97,7 +96,8 @@ def describe(
         )
     if fields["fusion"] not in get_args(Fusion):
         raise UsageError(f"Fusion {fields['fusion']!r} is neither early nor late.")
-    if fields["fusion"] == "late" and len(channels) > 1:
+    by_coverage = fields["fusion"] == "late" and fields["second_alone_penalty"] is None
+    if by_coverage and len(channels) > 1:
         raise UsageError(
             f"Late fusion runs a one-channel network on each contrast; this has {len(channels)}."
         )

@@ -2,8 +2,7 @@
 
 The image is cut into levels, a patch long, across the body. On each, a tile is laid where the
 level beside it has shown the cord. Only where a cord does not run through that tile, the whole
-level is read: at its ends, where it was lost, and where there is none. Where lesions are wanted as
-well, tiles between the levels make up for what a tile does not see at its ends.
+level is read: at its ends, where it was lost, and where there is none.
 """
 
 from __future__ import annotations
@@ -12,7 +11,6 @@ from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from itertools import pairwise
 
 import numpy as np
 import torch
@@ -35,9 +33,7 @@ _MOST_TRIES = 2
 Box = tuple[slice, ...]
 
 
-def follow(
-    data: Tensor, model: Model, near: BoolArray | None = None, *, between: bool = False
-) -> Part:
+def follow(data: Tensor, model: Model, near: BoolArray | None = None) -> Part:
     """Read an image once along the cord, with one network, without mirroring.
 
     Parameters
@@ -48,8 +44,6 @@ def follow(
         Finds the cord. Its first network is asked.
     near : ndarray of bool, shape (z, y, x), optional
         Where to look; levels that do not meet it are left out.
-    between : bool
-        Read the cord between the levels too, so that tiles overlap by half along it.
 
     Returns
     -------
@@ -61,7 +55,7 @@ def follow(
         return slide(data, model, 1.0, False, near)
 
     def work(there: Tensor, moved: Model) -> Part:
-        return _Walk(there, moved, along, near).walk(between)
+        return _Walk(there, moved, along, near).walk()
 
     return where_it_fits(data, model, work)
 
@@ -109,15 +103,13 @@ class _Walk:
             (self.shape[self.along],), (self.patch[self.along],), 1.0
         )[0]
 
-    def walk(self, between: bool) -> Part:
+    def walk(self) -> Part:
         """Read from the middle upwards and downwards."""
         middle = len(self.starts) // 2
         self._read_level(middle, None)
         ways = range(middle + 1, len(self.starts)), range(middle - 1, -1, -1)
         with ThreadPoolExecutor(min(2, self.model.at_once)) as pool:
             list(pool.map(partial(self._go, middle), ways))
-        if between:
-            self._read_between()
         return self.reading.mean()
 
     def _go(self, came_from: int, levels: Iterable[int]) -> None:
@@ -126,21 +118,6 @@ class _Walk:
             for level in levels:
                 self._read_level(level, came_from)
                 came_from = level
-
-    def _read_between(self) -> None:
-        """Read a tile round the cord across the border of each two levels."""
-        places = []
-        for lower, upper in pairwise(self.starts):
-            start = (lower + upper) // 2
-            slab = self._across(slice(start, start + self.patch[self.along]))
-            pieces = large_pieces(self.cord[slab])
-            if pieces is not None:
-                places.append(self._tile_round(_mean_place(pieces), slab))
-        with ThreadPoolExecutor(self.model.at_once) as pool:
-            over = pool.map if self.model.at_once > 1 else map
-            # Added up in order, so that sums do not depend on who is through first.
-            for tile, logits in zip(places, over(self.reading.read, places), strict=True):
-                self.reading.add(tile, logits)
 
     def _read_level(self, level: int, came_from: int | None) -> None:
         """Read a level in one tile where that shows a cord from end to end, else all of it."""

@@ -1,23 +1,21 @@
-"""Segment a session: which contrasts a model reads, how often, and how the answers are joined.
+"""Segment a session: which contrasts a model reads at once, and how the answers are joined.
 
-One reading is `bids_app.segmentation.prediction`'s. A model may read each contrast by itself as
-well, and its folds may vote.
+One reading is `bids_app.segmentation.prediction`'s. A model may read each contrast by itself, and
+its folds may vote.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 
 from bids_app.errors import MissingResource
-from bids_app.records import Combination, FloatArray, Prepared, Segmentation, Volume
+from bids_app.records import Combination, FloatArray, Glimpse, Prepared, Segmentation
 from bids_app.segmentation.inputs import one_by_one
 from bids_app.segmentation.prediction import predict, predict_in_cut, structure
 from bids_app.segmentation.weights import Model
-
-# Of a cord, the reference by itself must show so much.
-_LEAST_SHARE = 0.1
 
 
 def segment_contrasts(
@@ -33,10 +31,16 @@ def segment_contrasts(
     Returns
     -------
     tuple of Segmentation
-        One; with late fusion one for each contrast that is there, the reference first.
+        One; with late fusion by coverage one for each contrast that is there, the reference first.
     """
-    views = one_by_one(prepared) if model.manifest.fusion == "late" else (prepared,)
-    return tuple(segment(view, model, cord_model, combination) for view in views)
+    manifest = model.manifest
+    views = one_by_one(prepared) if manifest.fusion == "late" else (prepared,)
+    readings = tuple(segment(view, model, cord_model, combination) for view in views)
+    if manifest.second_alone_penalty is None or len(readings) == 1:
+        return readings
+    # A share of votes has no logits to take off.
+    votes = combination is not None and combination.rule == "vote"
+    return (_highest(readings, 0.0 if votes else manifest.second_alone_penalty),)
 
 
 def segment(
@@ -50,8 +54,8 @@ def segment(
     Parameters
     ----------
     prepared : Prepared
-        Reference and second contrast, a missing one None, in any orientation. With late
-        fusion the one contrast that is there.
+        Reference and second contrast, a missing one None, in any orientation. Of a contrast by
+        itself, what was seen before the alignment (`Prepared.glimpses`) counts.
     model : Model
     cord_model : Model, optional
         Gives the cord of a model that has none, and where to cut images for one that was
@@ -97,16 +101,23 @@ def _read(
     prepared: Prepared, model: Model, outside: FloatArray | None
 ) -> tuple[FloatArray, FloatArray]:
     """Give the probability of cord and of lesion, the mean of the folds."""
-    # Readings of each contrast by itself steady the mean as mirroring does.
-    several = model.manifest.reference_alone and _has_both(prepared)
-    probability = predict_in_cut(prepared, model, outside, not several)
-    lesion = structure(probability, model, "lesion")
+    seen = _seen(prepared)
+    if seen is not None:
+        return _rounded(seen.cord), _rounded(np.asarray(seen.lesion))
+    probability = predict_in_cut(prepared, model, outside)
     cord = outside
     if cord is None or "cord" in model.manifest.outputs:
         cord = structure(probability, model, "cord")
-    if _has_both(prepared):
-        cord, lesion = _with_each_alone(prepared, model, outside, cord, lesion)
-    return _rounded(cord), _rounded(lesion)
+    return _rounded(cord), _rounded(structure(probability, model, "lesion"))
+
+
+def _seen(prepared: Prepared) -> Glimpse | None:
+    """Give what is known already of the one contrast that is there."""
+    there = [place for place, channel in enumerate(prepared.channels) if channel is not None]
+    if len(there) != 1 or not prepared.glimpses:
+        return None
+    seen = prepared.glimpses[there[0]]
+    return None if seen is None or seen.lesion is None else seen
 
 
 def _rounded(probability: FloatArray) -> FloatArray:
@@ -115,42 +126,17 @@ def _rounded(probability: FloatArray) -> FloatArray:
     return np.ascontiguousarray(rounded)
 
 
-def _has_both(prepared: Prepared) -> bool:
-    """Tell whether there is a reference and something beside it."""
-    first, *others = prepared.channels
-    return first is not None and any(other is not None for other in others)
+def _highest(readings: Sequence[Segmentation], penalty: float) -> Segmentation:
+    """Merge readings: the highest probability of lesion counts, the cord is the reference's.
 
-
-def _with_each_alone(
-    prepared: Prepared,
-    model: Model,
-    outside: FloatArray | None,
-    cord: FloatArray,
-    lesion: FloatArray,
-) -> tuple[FloatArray, FloatArray]:
-    """Add what the contrasts say by themselves, where the model reads them so too.
-
-    The reference by itself is as good a witness of lesions as both together: the mean of the two is
-    steadier. A cord of which it shows next to nothing is the second contrast's alone, and not
-    believed. In the second contrast alone a network may find lesions that it does not see beside a
-    reference that does not show them; it is believed less, `second_alone_penalty` logits. Where
-    both are read by themselves, both together are believed no further than the surer of them.
+    What only another contrast shows is believed less, `penalty` logits.
     """
-    known = replace(prepared, rough_cord=np.asarray(cord >= 0.5))
-    first, *others = prepared.channels
-    penalty, by_second = model.manifest.second_alone_penalty, None
-    if penalty is not None:
-        _, by_second = _alone(known, (None, *others), 1, model, outside)
-    if model.manifest.reference_alone:
-        own, alone = _alone(known, (first, *(None for _ in others)), 0, model, outside)
-        if by_second is not None:
-            lesion = np.minimum(lesion, np.maximum(alone, by_second))
-        lesion = (lesion + alone) / 2
-        if np.count_nonzero(own >= 0.5) < _LEAST_SHARE * np.count_nonzero(cord >= 0.5):
-            cord = own
-    if penalty is not None and by_second is not None:
-        lesion = np.maximum(lesion, _lowered(by_second, penalty))
-    return cord, lesion
+    first, *others = readings
+    lesion = first.lesion
+    for other in others:
+        lesion = np.maximum(lesion, _lowered(other.lesion, penalty))
+    lesion = _rounded(lesion)
+    return Segmentation(cord=first.cord, lesion=lesion, uncertainty=entropy_bits(lesion))
 
 
 def _lowered(probability: FloatArray, logits: float) -> FloatArray:
@@ -164,25 +150,6 @@ def _lowered(probability: FloatArray, logits: float) -> FloatArray:
     odds_against = (1 - probability) * np.float32(np.exp(logits))
     tiny = np.finfo(np.float32).tiny
     return np.asarray(probability / np.maximum(probability + odds_against, tiny))
-
-
-def _alone(
-    prepared: Prepared,
-    channels: tuple[Volume | None, ...],
-    place: int,
-    model: Model,
-    outside: FloatArray | None,
-) -> tuple[FloatArray, FloatArray]:
-    """Give cord and lesion of some channels: as a quick pass has shown them, or read anew."""
-    seen = prepared.glimpses[place] if prepared.glimpses else None
-    if seen is not None and seen.lesion is not None:
-        return seen.cord, seen.lesion
-    mirror = not model.manifest.reference_alone
-    probability = predict_in_cut(replace(prepared, channels=channels), model, outside, mirror)
-    lesion = structure(probability, model, "lesion")
-    if outside is not None and "cord" not in model.manifest.outputs:
-        return outside, lesion
-    return structure(probability, model, "cord"), lesion
 
 
 def _vote(

@@ -45,15 +45,13 @@ class Manifest:
     training : mapping
         Command, seed, steps, hours and machine that made the weights.
     fusion : {"early", "late"}
-        One network sees all contrasts, or a one-channel network is run on each of them.
-    reference_alone : bool
-        An early-fusion model also reads the reference by itself where there is more: the
-        probability of lesion is the mean of both readings. It does not mirror then. What the
-        alignment saw of the reference counts as that reading, if this model was asked there.
+        The network sees all contrasts at once, or each of them by itself: in its own channel, if
+        the network has several.
     second_alone_penalty : float or None
-        Of an early-fusion model that also reads what comes after the reference by itself: logits
-        taken off what it says of lesions then, before the higher of both readings counts. None
-        where it does not. What the alignment saw of the second contrast counts likewise.
+        Of a late-fusion model whose readings are merged by the higher probability of lesion:
+        logits taken off what any contrast but the reference says. Each contrast is read on its own
+        grid, before it is aligned. None where they are read on the reference's grid and merged by
+        coverage (`bids_app.lesions.fusion.fuse`).
     preset : str or None
         Name of the post-processing that suits the model, or of a JSON file in its folder.
     crop_margin_mm : tuple of float or None
@@ -80,7 +78,6 @@ class Manifest:
     citation: str
     training: dict[str, Any] = field(default_factory=dict)
     fusion: Fusion = "early"
-    reference_alone: bool = False
     second_alone_penalty: float | None = None
     preset: str | None = None
     crop_margin_mm: tuple[float, float, float] | None = None
@@ -97,6 +94,12 @@ class Manifest:
     def needs_cord_model(self) -> bool:
         """Tell whether the cord has to come from another model, such as the box."""
         return "cord" not in self.outputs or self.crop_margin_mm is not None
+
+    @property
+    def reads_closely(self) -> bool:
+        """Tell whether each contrast is read on its own grid, before it is aligned."""
+        late = self.fusion == "late" and self.second_alone_penalty is not None
+        return late and "lesion" in self.outputs and not self.needs_cord_model
 
     def to_json(self) -> str:
         """Write as JSON text."""
@@ -179,8 +182,6 @@ def normalise(content: Mapping[str, Any]) -> dict[str, Any]:
     if values.get("crop_margin_mm") is not None:
         right, front, top = (float(margin) for margin in values["crop_margin_mm"])
         values["crop_margin_mm"] = (right, front, top)
-    if not isinstance(values.get("reference_alone", False), bool):
-        raise ValueError("its reference_alone has to be true or false")
     if values.get("second_alone_penalty") is not None:
         values["second_alone_penalty"] = _penalty(values["second_alone_penalty"])
     if values.get("calibration") is not None:

@@ -45,6 +45,7 @@ def predict(
     model: Model,
     *,
     quick: bool = False,
+    search: bool = False,
     whole: bool = False,
     mirror: bool = True,
 ) -> FloatArray:
@@ -54,9 +55,12 @@ def predict(
     ----------
     prepared : Prepared
     model : Model
-        With late fusion it sees one contrast, the first that is there.
+        A late-fusion model of one channel sees the first contrast that is there.
     quick : bool
-        Stop after the pass along the cord; only the outputs that `glimpse` gives are to be used.
+        Stop after the pass along the cord, which is the only output that is given then.
+    search : bool
+        The rough cord says only where to look for it; so it does for a quick pass. What is given
+        is cut to the surroundings of the cord that is found.
     whole : bool
         Cover the whole image with full overlap, exactly as ``nnUNetPredictor`` does.
     mirror : bool
@@ -66,8 +70,9 @@ def predict(
     -------
     ndarray of shape (outputs, i, j, k), float32
     """
-    late = model.manifest.fusion == "late"
-    channels = (prepared.reference,) if late else arrange(prepared, model.manifest.channels)
+    names = model.manifest.channels
+    one = model.manifest.fusion == "late" and len(names) == 1
+    channels = (prepared.reference,) if one else arrange(prepared, names)
     image = next(channel for channel in channels if channel is not None)
     letters = model.manifest.orientation
     turned = tuple(None if channel is None else orient(channel, letters) for channel in channels)
@@ -80,22 +85,22 @@ def predict(
         padded, reverse = _pad(data, model)
         if cord is not None:
             cord = _pad(torch.from_numpy(cord), model)[0].numpy()
-        part = _without_padding(_read(padded, model, cord, quick, whole, mirror), reverse[1:])
-        if quick:
+        part = _read(padded, model, cord, quick, search, whole, mirror)
+        part = _without_padding(part, reverse[1:])
+        if quick or search:
             part = _round_cord(part, model)
-        write_probabilities(part, model, grid, as_read, _glimpsed(model) if quick else None)
+        outputs = model.manifest.outputs["cord"] if quick else None
+        write_probabilities(part, model, grid, as_read, outputs)
     return probability
 
 
-def predict_in_cut(
-    prepared: Prepared, model: Model, cord: FloatArray | None, mirror: bool
-) -> FloatArray:
+def predict_in_cut(prepared: Prepared, model: Model, cord: FloatArray | None) -> FloatArray:
     """Predict from an image cut round the cord where the model was trained on such cuts."""
     margin = model.manifest.crop_margin_mm
     if margin is None or cord is None:
-        return predict(prepared, model, mirror=mirror)
+        return predict(prepared, model)
     box = cut_round(cord, prepared.reference.affine, margin)
-    inner = predict(crop(prepared, box), model, whole=True, mirror=mirror)
+    inner = predict(crop(prepared, box), model, whole=True)
     shape = prepared.reference.data.shape
     full = np.zeros((inner.shape[0], *shape), np.float32)
     if not model.labels.has_regions:
@@ -104,12 +109,19 @@ def predict_in_cut(
     return full
 
 
-def glimpse(prepared: Prepared, model: Model) -> Glimpse:
-    """Look quickly: one pass of the first fold along the cord, without mirroring.
+def glimpse(prepared: Prepared, model: Model, *, closely: bool = False) -> Glimpse:
+    """Look for the cord, without mirroring: one pass of the first fold along it.
 
     Where `prepared` has a rough cord, only tiles that meet it are looked at. Far from the cord that
-    is found all is background. Lesions are given, and
-    tiles overlap along the cord, if the model is one that reads contrasts by themselves as well.
+    is found all is background.
+
+    Parameters
+    ----------
+    prepared : Prepared
+    model : Model
+    closely : bool
+        Read the lesions as well, with all folds and tiles that overlap, if the model reads
+        contrasts before they are aligned (`Manifest.reads_closely`).
 
     Raises
     ------
@@ -117,24 +129,12 @@ def glimpse(prepared: Prepared, model: Model) -> Glimpse:
         The model finds no cord; ask the box's.
     """
     _check_finds(model, "cord")
-    probability = predict(prepared, model, quick=True)
-    cord = np.ascontiguousarray(structure(probability, model, "cord"))
-    if not _glimpses_lesions(model):
-        return Glimpse(cord)
-    return Glimpse(cord, np.ascontiguousarray(structure(probability, model, "lesion")))
-
-
-def _glimpses_lesions(model: Model) -> bool:
-    """Tell whether a quick pass is of use for lesions."""
-    manifest = model.manifest
-    several = manifest.reference_alone or manifest.second_alone_penalty is not None
-    return several and "lesion" in manifest.outputs and not manifest.needs_cord_model
-
-
-def _glimpsed(model: Model) -> tuple[int, ...]:
-    """Give the outputs that a quick pass is asked for."""
-    outputs = model.manifest.outputs
-    return (*outputs["cord"], *(outputs["lesion"] if _glimpses_lesions(model) else ()))
+    if not (closely and model.manifest.reads_closely):
+        probability = predict(prepared, model, quick=True)
+        return Glimpse(np.ascontiguousarray(structure(probability, model, "cord")))
+    probability = predict(prepared, model, search=True, mirror=False)
+    cord, lesion = (structure(probability, model, name) for name in ("cord", "lesion"))
+    return Glimpse(np.ascontiguousarray(cord), np.ascontiguousarray(lesion))
 
 
 def structure(probability: FloatArray, model: Model, name: str) -> FloatArray:
@@ -204,20 +204,28 @@ def _round_cord(part: Part, model: Model) -> Part:
 
 
 def _read(
-    data: Tensor, model: Model, cord: BoolArray | None, quick: bool, whole: bool, mirror: bool
+    data: Tensor,
+    model: Model,
+    cord: BoolArray | None,
+    quick: bool,
+    search: bool,
+    whole: bool,
+    mirror: bool,
 ) -> Part:
     """Decide where the network runs."""
     unguided = cord is None and not quick and "cord" not in model.manifest.outputs
     if whole or unguided:
         return slide(data, model, 0.5, mirror)
-    # One fold says well enough where to look.
-    one = replace(model, networks=model.networks[:1])
-    if quick:
-        return join([follow(data, one, cord, between=_glimpses_lesions(model))], model)
     parts = []
-    if cord is None:
-        parts.append(join([follow(data, one)], model))
-        cord = np.zeros(tuple(data.shape[1:]), bool)
+    if quick or search or cord is None:
+        # One fold says well enough where to look.
+        one = replace(model, networks=model.networks[:1])
+        parts.append(join([follow(data, one, cord)], model))
+        if quick:
+            return parts[0]
+        near, cord = cord, np.zeros(tuple(data.shape[1:]), bool)
         cord[parts[0].box] = probable_cord(parts[0].logits, model)
+        if near is not None and not cord.any():
+            return parts[0]
     close = slide(data, model, 0.5, mirror, large_pieces(cord))
     return join([*parts, close], model)

@@ -164,9 +164,10 @@ def _check_manifest(manifest: Manifest, vetted: Vetted, folder: Path) -> None:
     """Refuse a manifest that does not fit the plans beside it."""
     heads = vetted.labels.num_segmentation_heads
     axes = range(len(vetted.configuration.patch_size))
+    by_coverage = manifest.fusion == "late" and manifest.second_alone_penalty is None
     if (
         len(manifest.channels) != vetted.channels
-        or (manifest.fusion == "late" and vetted.channels != 1)
+        or (by_coverage and vetted.channels != 1)
         or not all(n in range(heads) for channels in manifest.outputs.values() for n in channels)
         or not all(axis in axes for axis in manifest.mirror_axes)
         or not manifest.weights

@@ -62,7 +62,7 @@ def package_box(
         "outputs": {"cord": 0, "lesion": 1},
         "orientation": "RAS",
         "mirror_axes": [2],
-        "reference_alone": True,
+        "fusion": "late",
         "second_alone_penalty": 0.25,
         "preset": "box",
         "weights": {WEIGHTS_FILE: digest},

@@ -11,7 +11,7 @@ import torch
 from bids_app.evaluation.metrics import dice
 from bids_app.segmentation.follow import follow, probable_cord
 from bids_app.segmentation.manifest import BOX
-from bids_app.segmentation.tiles import Part, tiles
+from bids_app.segmentation.tiles import Part, slide, tiles
 from bids_app.segmentation.weights import Model, load_model
 from bids_app.training.anatomy import draw_spine
 from bids_app.training.session import ISOTROPIC, Recipe, image_session
@@ -49,7 +49,7 @@ def _asked(model: Model, image: Array, near: Array | None = None) -> tuple[int, 
     data = torch.from_numpy(np.stack([image, image]))
     known = None if near is None else near.astype(bool)
     with torch.inference_mode():
-        logits = _whole(follow(data, replace(model, networks=(network,)), known), data)
+        logits = _whole(follow(data, replace(model, networks=(network,)), known)[0], data)
     read = torch.isfinite(logits[0]).numpy()
     return network.asked, np.where(read, probable_cord(logits, model), False) * 2 - ~read
 
@@ -102,7 +102,7 @@ def test_nothing_is_read_far_from_where_to_look(box: Model) -> None:
 def test_the_order_of_two_ways_changes_nothing(box: Model) -> None:
     data = torch.from_numpy(np.stack([_cord(0.3)] * 2))
     one, other = (
-        follow(data, replace(box, networks=(_BrightCord(),), at_once=number)).logits
+        follow(data, replace(box, networks=(_BrightCord(),), at_once=number))[0].logits
         for number in (1, 2)
     )
     torch.testing.assert_close(one, other, rtol=0, atol=0, equal_nan=True)
@@ -116,6 +116,27 @@ def test_the_box_finds_the_cord_that_is_known(box: Model) -> None:
     normalised = (image - image.mean()) / image.std()
     data[0, :, :, :width] = torch.from_numpy(np.ascontiguousarray(normalised.T))
     with torch.inference_mode():
-        logits = _whole(follow(data, box), data)
+        logits = _whole(follow(data, box)[0], data)
     found = probable_cord(torch.nan_to_num(logits, nan=-20), box)
     assert dice(found[:, :, :width], imaged.cord.T) > 0.93
+
+
+@pytest.mark.parametrize("mirror", [False, True])
+def test_no_tile_is_read_twice_and_nothing_is_changed_by_that(box: Model, mirror: bool) -> None:
+    image = np.stack([_cord(0.3)] * 2) + np.random.default_rng(0).normal(0, 0.1, (2, *_SHAPE))
+    data = torch.from_numpy(image.astype(np.float32))
+    network = _BrightCord()
+    model = replace(box, networks=(network,))
+    with torch.inference_mode():
+        part, known = follow(data, model)
+        before = network.asked
+        assert len(known) == before
+        cord = np.zeros(_SHAPE, bool)
+        cord[part.box] = probable_cord(torch.nan_to_num(part.logits, nan=-20), model)
+        again = slide(data, model, 0.5, mirror, cord, known)
+        second = network.asked - before
+        afresh = slide(data, model, 0.5, mirror, cord)
+    assert again.box == afresh.box
+    torch.testing.assert_close(again.logits, afresh.logits, rtol=0, atol=0, equal_nan=True)
+    used = network.asked - before - 2 * second
+    assert before / 2 < used <= before

@@ -85,7 +85,7 @@ def build_scene(
         return None
     # Where the cords give the starts, parts that the headers put apart may still meet.
     usable = region if all(line is not None for line in lines) else shared
-    half = min(MOST_POINTS, np.count_nonzero(usable) // 2)
+    half = min(MOST_POINTS, int(np.count_nonzero(usable)) // 2)
     voxels = _draw(usable, 2 * half, seed)
     points = _world(np.stack(np.unravel_index(voxels, usable.shape), axis=1), fixed)
     near = crop(fixed, box_around(region, fixed.spacing_mm, REGION_MM))

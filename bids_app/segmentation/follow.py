@@ -3,14 +3,18 @@
 The image is cut into levels, a patch long, across the body. On each, a tile is laid where the
 level beside it has shown the cord. Only where a cord does not run through that tile, the whole
 level is read: at its ends, where it was lost, and where there is none.
+
+All tiles are some of those that overlap by half, which are read afterwards where the cord is; so
+none is read twice.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
+from itertools import product
 
 import numpy as np
 import torch
@@ -19,7 +23,7 @@ from torch import Tensor
 
 from bids_app.records import BoolArray, FloatArray
 from bids_app.segmentation.look import Tile, large_pieces, meets
-from bids_app.segmentation.tiles import Part, Reading, slide, tiles, where_it_fits
+from bids_app.segmentation.tiles import Known, Part, Reading, corner, slide, where_it_fits
 from bids_app.segmentation.weights import Model
 
 # A cord runs through a level when it is in so many of its slices.
@@ -28,12 +32,13 @@ _MIN_RUN = 0.8
 _SIDE = 4
 # Slices at the end of a level that tell where the cord enters the next.
 _END = 8
-_MOST_TRIES = 2
+# More tiles than these on one level are no saving over all of it.
+_MOST_TRIES = 3
 
 Box = tuple[slice, ...]
 
 
-def follow(data: Tensor, model: Model, near: BoolArray | None = None) -> Part:
+def follow(data: Tensor, model: Model, near: BoolArray | None = None) -> tuple[Part, Known]:
     """Read an image once along the cord, with one network, without mirroring.
 
     Parameters
@@ -47,15 +52,18 @@ def follow(data: Tensor, model: Model, near: BoolArray | None = None) -> Part:
 
     Returns
     -------
-    Part
+    part : Part
         On the CPU.
+    known : mapping
+        What was read of each tile, for `slide`.
     """
     along = _axis_along(model)
     if along is None:
-        return slide(data, model, 1.0, False, near)
+        return slide(data, model, 1.0, False, near), {}
 
-    def work(there: Tensor, moved: Model) -> Part:
-        return _Walk(there, moved, along, near).walk()
+    def work(there: Tensor, moved: Model) -> tuple[Part, Known]:
+        walk = _Walk(there, moved, along, near)
+        return walk.walk(), walk.known
 
     return where_it_fits(data, model, work)
 
@@ -99,9 +107,11 @@ class _Walk:
         self.shape = tuple(self.data.shape[1:])
         self.reading = Reading(self.data, self.model.networks[0], self.model)
         self.cord = np.zeros(self.shape, bool)
-        self.starts = compute_steps_for_sliding_window(
-            (self.shape[self.along],), (self.patch[self.along],), 1.0
-        )[0]
+        self.lattice = compute_steps_for_sliding_window(self.shape, self.patch, 0.5)
+        self.sparse = [_thinned(*each) for each in zip(self.lattice, self.patch, strict=True)]
+        self.starts = self.sparse[self.along]
+        self.known: Known = {}
+        self._across_axes = tuple(axis for axis in range(3) if axis != self.along)
 
     def walk(self) -> Part:
         """Read from the middle upwards and downwards."""
@@ -124,25 +134,29 @@ class _Walk:
         slab = self._slab(level)
         if self.near is not None and not self.near[slab].any():
             return
-        place = self._guess(slab, level, came_from)
+        tile = self._tile_round(self._guess(slab, level, came_from), slab)
+        shown = np.zeros(self.patch[self.along], bool)
         for _ in range(_MOST_TRIES):
-            tile = self._tile_round(place, slab)
             found = self._look(tile)
             if found is None:
                 break
-            if not self._at_a_side(found, tile):
-                if self._runs_through(found):
+            shown |= found.any(axis=self._across_axes)
+            beyond = [each for each in self._beyond(found, tile) if corner(each) not in self.known]
+            if not beyond:
+                if shown.mean() >= _MIN_RUN:
                     return
                 break
-            place = _mean_place(found) + [part.start for part in tile]
-        for each in tiles(self.shape, self.patch, 1.0):
-            here = each[self.along] == slab[self.along]
-            if here and (self.near is None or meets(each, self.near)):
+            tile = beyond[0]
+        starts = list(self.sparse)
+        starts[self.along] = [slab[self.along].start]
+        for each in (self._tile(at) for at in product(*starts)):
+            wanted = self.near is None or meets(each, self.near)
+            if wanted and corner(each) not in self.known:
                 self._look(each)
 
     def _look(self, tile: Tile) -> BoolArray | None:
         """Read a tile; gives the large pieces of cord in it."""
-        logits = self.reading.read(tile)
+        logits = self.known[corner(tile)] = self.reading.read(tile)
         self.reading.add(tile, logits)
         found = probable_cord(logits.cpu(), self.model)
         self.cord[tile] |= found
@@ -173,28 +187,44 @@ class _Walk:
         return np.array(self.shape) / 2
 
     def _tile_round(self, place: FloatArray, slab: Box) -> Box:
-        """Lay a tile round a place, inside the image."""
-        corner = [
-            int(np.clip(round(float(at) - size / 2), 0, whole - size))
-            for at, size, whole in zip(place, self.patch, self.shape, strict=True)
+        """Choose the tile of a level whose middle is nearest to a place."""
+        at = [
+            min(starts, key=lambda start: abs(start + size / 2 - float(middle)))
+            for middle, size, starts in zip(place, self.patch, self.lattice, strict=True)
         ]
-        corner[self.along] = slab[self.along].start
-        return tuple(slice(at, at + size) for at, size in zip(corner, self.patch, strict=True))
+        at[self.along] = slab[self.along].start
+        return self._tile(at)
 
-    def _runs_through(self, found: BoolArray) -> bool:
-        across = tuple(axis for axis in range(3) if axis != self.along)
-        return bool(found.any(axis=across).mean() >= _MIN_RUN)
+    def _tile(self, at: Sequence[int]) -> Box:
+        return tuple(slice(n, n + size) for n, size in zip(at, self.patch, strict=True))
 
-    def _at_a_side(self, found: BoolArray, tile: Box) -> bool:
-        """Tell whether a cord comes near a side of its tile that is not the image's own."""
-        for axis, part in enumerate(tile):
-            if axis == self.along:
-                continue
+    def _beyond(self, found: BoolArray, tile: Box) -> list[Box]:
+        """Give the tiles beyond those sides of one that a cord comes near."""
+        places = []
+        for axis in self._across_axes:
             slices = np.moveaxis(found, axis, 0)
-            low = part.start > 0 and slices[:_SIDE].any()
-            if low or (part.stop < self.shape[axis] and slices[-_SIDE:].any()):
-                return True
-        return False
+            starts, start = list(self.lattice[axis]), tile[axis].start
+            for near, step in ((slices[:_SIDE].any(), -1), (slices[-_SIDE:].any(), 1)):
+                at = starts.index(start) + step
+                if near and 0 <= at < len(starts):
+                    moved = [part.start for part in tile]
+                    moved[axis] = starts[at]
+                    places.append(self._tile(moved))
+        return places
+
+
+def _thinned(starts: Sequence[int], size: int) -> list[int]:
+    """Keep so few starts of tiles that no gap is left.
+
+    Examples
+    --------
+    >>> _thinned([0, 32, 64, 96], 64), _thinned([0, 23, 47, 70], 64), _thinned([0], 64)
+    ([0, 64, 96], [0, 47, 70], [0])
+    """
+    kept = [starts[0]]
+    while kept[-1] < starts[-1]:
+        kept.append(max(start for start in starts if start <= kept[-1] + size))
+    return kept
 
 
 def _mean_place(mask: BoolArray) -> FloatArray:

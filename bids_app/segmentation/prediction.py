@@ -216,16 +216,17 @@ def _read(
     unguided = cord is None and not quick and "cord" not in model.manifest.outputs
     if whole or unguided:
         return slide(data, model, 0.5, mirror)
-    parts = []
+    parts, known = [], None
     if quick or search or cord is None:
         # One fold says well enough where to look.
         one = replace(model, networks=model.networks[:1])
-        parts.append(join([follow(data, one, cord)], model))
+        part, known = follow(data, one, cord)
+        parts.append(join([part], model))
         if quick:
             return parts[0]
         near, cord = cord, np.zeros(tuple(data.shape[1:]), bool)
         cord[parts[0].box] = probable_cord(parts[0].logits, model)
         if near is not None and not cord.any():
             return parts[0]
-    close = slide(data, model, 0.5, mirror, large_pieces(cord))
+    close = slide(data, model, 0.5, mirror, large_pieces(cord), known)
     return join([*parts, close], model)

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import combinations, product
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -24,6 +25,7 @@ from bids_app.segmentation.look import Tile, tiles_for
 from bids_app.segmentation.weights import Model, memory_format
 
 log = logging.getLogger("bids_app")
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,7 @@ def slide(
     step: float,
     mirror: bool,
     cord: BoolArray | None = None,
+    known: Known | None = None,
 ) -> Part:
     """Slide every fold's network over an image and average them.
 
@@ -65,6 +68,8 @@ def slide(
     mirror : bool
     cord : ndarray of bool, shape (z, y, x), optional
         Tiles that say next to nothing about it are left out.
+    known : mapping, optional
+        What the first network has said already of tiles, not mirrored.
 
     Returns
     -------
@@ -73,11 +78,20 @@ def slide(
     """
     axes = model.manifest.mirror_axes if mirror else ()
     return where_it_fits(
-        data, model, lambda there, moved: _slide_folds(there, moved, step, axes, cord)
+        data, model, lambda there, moved: _slide_folds(there, moved, step, axes, cord, known or {})
     )
 
 
-def where_it_fits(data: Tensor, model: Model, work: Callable[[Tensor, Model], Part]) -> Part:
+Known = dict[tuple[int, ...], Tensor]
+"""Logits of tiles by their `corner`."""
+
+
+def corner(tile: Tile) -> tuple[int, ...]:
+    """Give where a tile starts, which tells it from the others of an image."""
+    return tuple(part.start if isinstance(part, slice) else part for part in tile)
+
+
+def where_it_fits(data: Tensor, model: Model, work: Callable[[Tensor, Model], T]) -> T:
     """Do work on the model's device or, where memory runs out, with less of it.
 
     Parameters
@@ -138,15 +152,20 @@ def _twin(network: nn.Module, device: torch.device) -> nn.Module:
 
 
 def _slide_folds(
-    region: Tensor, model: Model, step: float, axes: Sequence[int], cord: BoolArray | None
+    region: Tensor,
+    model: Model,
+    step: float,
+    axes: Sequence[int],
+    cord: BoolArray | None,
+    known: Known,
 ) -> Part:
     """Average the folds, which read the same tiles."""
     near = list(tiles(region.shape[1:], tuple(model.configuration.patch_size), step))
     if cord is not None:
         near = tiles_for(cord, near)
     total: Part | None = None
-    for network in model.networks:
-        fold = _slide_fold(region, network, model, near, axes)
+    for number, network in enumerate(model.networks):
+        fold = _slide_fold(region, network, model, near, axes, {} if number else known)
         total = fold if total is None else replace(fold, logits=total.logits + fold.logits)
     if total is None:
         raise ValueError("a model needs at least one network")
@@ -154,15 +173,26 @@ def _slide_folds(
 
 
 def _slide_fold(
-    region: Tensor, network: nn.Module, model: Model, near: Sequence[Tile], axes: Sequence[int]
+    region: Tensor,
+    network: nn.Module,
+    model: Model,
+    near: Sequence[Tile],
+    axes: Sequence[int],
+    known: Known,
 ) -> Part:
     """Read tiles with one network, where the image lies."""
     reading, flips = Reading(region, network, model), mirrorings(axes)
+
+    def say(turn: tuple[Tile, tuple[int, ...]]) -> Tensor:
+        tile, flip = turn
+        before = None if flip else known.get(corner(tile))
+        return reading.read(tile, flip) if before is None else before.to(region.device)
+
     with ThreadPoolExecutor(model.at_once) as pool:
         over = pool.map if model.at_once > 1 else map
         # Each mirroring by itself, so that no thread waits for another's; but added up in nnU-Net's
         # order, because another one rounds differently, and half precision makes that visible.
-        said = iter(over(lambda turn: reading.read(*turn), product(near, flips)))
+        said = iter(over(say, product(near, flips)))
         for tile in near:
             total = next(said)
             for _ in flips[1:]:

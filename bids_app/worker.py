@@ -158,6 +158,7 @@ class Worker:
                 "Folds": len(model.weights),
                 "Fusion": model.fusion,
                 "SecondAlonePenalty": model.second_alone_penalty,
+                "ReferenceAlonePenalty": model.reference_alone_penalty,
                 "Licence": model.licence,
                 "IntendedUse": model.intended_use,
                 "Calibration": calibration.source if calibration else None,

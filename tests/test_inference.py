@@ -24,11 +24,12 @@ from bids_app.imaging.grids import resample_to
 from bids_app.lesions.preset import load_preset
 from bids_app.lesions.refine import refine
 from bids_app.pipeline import find_lesions
-from bids_app.records import Alignment, Combination, Glimpse, Prepared, Volume
+from bids_app.records import Alignment, Combination, Glimpse, Prepared, Segmentation, Volume
 from bids_app.segmentation import prediction, tiles
 from bids_app.segmentation.inference import entropy_bits, segment_contrasts
 from bids_app.segmentation.look import large_pieces, meets, tiles_for
 from bids_app.segmentation.manifest import BOX, read_manifest
+from bids_app.segmentation.merging import highest
 from bids_app.segmentation.prediction import glimpse, predict
 from bids_app.segmentation.weights import Model, load_model
 from bids_app.training.acquisition import Protocol
@@ -183,19 +184,43 @@ def test_each_contrast_is_read_by_itself_and_the_higher_counts(model: Model) -> 
     lowered = odds * np.exp(-0.25) / (1 + odds * np.exp(-0.25))
     assert model.manifest.second_alone_penalty == 0.25 and model.manifest.fusion == "late"
     (found,) = segment_contrasts(both, model)
-    assert np.abs(found.lesion - np.maximum(alone[0][1], lowered)).max() <= 2**-15
+    first = alone[0][1]
+    near = ndimage.maximum_filter(alone[1][1], 11) >= 0.2
+    shown = ndimage.maximum_filter(alone[1][0], 5) >= 0.5
+    doubted = first / (first + (1 - first) * np.exp(1.5))
+    doubted = np.where(~near & shown & (first > 0.5), np.maximum(doubted, 0.5), first)
+    assert model.manifest.reference_alone_penalty == 1.5
+    assert np.abs(found.lesion - np.maximum(doubted, lowered)).max() <= 2**-15
     assert np.abs(found.cord - alone[0][0]).max() <= 2**-16
     np.testing.assert_array_equal(found.uncertainty, entropy_bits(found.lesion))
     assert ((lowered >= 0.5) & (alone[0][1] < 0.5)).any()
     seen = (Glimpse(alone[1][0], alone[1][1]), Glimpse(alone[0][0], alone[0][1]))
     (again,) = segment_contrasts(replace(both, glimpses=seen), model)
-    assert np.abs(again.lesion - alone[1][1])[alone[0][1] < 0.01].max() < 0.01
+    agreed = (alone[0][1] < 0.01) & (alone[1][1] < 0.5)
+    assert np.abs(again.lesion - alone[1][1])[agreed].max() < 0.01
     assert np.abs(again.cord - alone[1][0]).max() <= 2**-16
     votes = Combination("vote", 0.5)
     (voted,) = segment_contrasts(both, model, combination=votes)
     np.testing.assert_array_equal(
         voted.lesion, np.maximum(*(np.rint(each[1] * 2**16) * 2**-16 >= 0.5 for each in alone))
     )
+
+
+def test_what_only_the_reference_shows_has_to_be_surer_and_keeps_its_extent() -> None:
+    cord, lesion, other = np.zeros((3, 20, 20, 60), np.float32)
+    cord[5:15, 5:15] = 1
+    lesion[8:12, 8:12, 10:15] = lesion[8:12, 8:12, 40:45] = 0.6
+    lesion[9:11, 9:11, 12] = lesion[9:11, 9:11, 42] = 0.9
+    other[8:12, 8:12, 47:49] = 0.3  # near the second lesion
+    first, second = (Segmentation(cord, each, entropy_bits(each)) for each in (lesion, other))
+    _, merged = highest((first, second), (1.0, 1.0, 1.0), 0.25, 1.5)
+    assert merged[9, 9, 12] == pytest.approx(0.9 / (0.9 + 0.1 * np.exp(1.5)), abs=1e-6)
+    assert merged[8, 8, 12] == 0.5
+    np.testing.assert_array_equal(merged >= 0.5, lesion >= 0.5)
+    np.testing.assert_array_equal(merged[..., 40:45], lesion[..., 40:45])
+    blind = replace(second, cord=np.zeros_like(cord))  # it does not show the cord there
+    unseen = highest((first, blind), (1.0, 1.0, 1.0), 0.25, 1.5)[1]
+    np.testing.assert_array_equal(unseen[..., :46], lesion[..., :46])
 
 
 @pytest.mark.parametrize("grid", [ISOTROPIC, AXIAL])

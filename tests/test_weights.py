@@ -215,6 +215,7 @@ def _change(path: Path, **changes: Any) -> None:
         {"second_alone_penalty": -1},
         {"second_alone_penalty": float("nan")},
         {"second_alone_penalty": "much"},
+        {"reference_alone_penalty": -1},
     ],
 )
 def test_a_manifest_that_does_not_fit_is_refused(copied: Path, changes: dict[str, Any]) -> None:

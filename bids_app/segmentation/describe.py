@@ -80,6 +80,7 @@ def describe(
         "orientation": orientation,
         "fusion": choices.fusion or given.get("fusion", "early"),
         "second_alone_penalty": given.get("second_alone_penalty"),
+        "reference_alone_penalty": given.get("reference_alone_penalty") or 0.0,
         "preset": choices.preset or given.get("preset"),
         "crop_margin_mm": choices.crop_margin_mm or given.get("crop_margin_mm"),
         "version": given.get("version", str(dataset.get("release", "unknown"))),

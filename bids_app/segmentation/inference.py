@@ -6,7 +6,6 @@ its folds may vote.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -14,6 +13,7 @@ import numpy as np
 from bids_app.errors import MissingResource
 from bids_app.records import Combination, FloatArray, Glimpse, Prepared, Segmentation
 from bids_app.segmentation.inputs import one_by_one
+from bids_app.segmentation.merging import highest
 from bids_app.segmentation.prediction import predict, predict_in_cut, structure
 from bids_app.segmentation.weights import Model
 
@@ -38,9 +38,13 @@ def segment_contrasts(
     readings = tuple(segment(view, model, cord_model, combination) for view in views)
     if manifest.second_alone_penalty is None or len(readings) == 1:
         return readings
+    penalties = (manifest.second_alone_penalty, manifest.reference_alone_penalty)
     # A share of votes has no logits to take off.
-    votes = combination is not None and combination.rule == "vote"
-    return (_highest(readings, 0.0 if votes else manifest.second_alone_penalty),)
+    if combination is not None and combination.rule == "vote":
+        penalties = (0.0, 0.0)
+    cord, lesion = highest(readings, prepared.reference.spacing_mm, *penalties)
+    lesion = _rounded(lesion)
+    return (Segmentation(cord=cord, lesion=lesion, uncertainty=entropy_bits(lesion)),)
 
 
 def segment(
@@ -124,32 +128,6 @@ def _rounded(probability: FloatArray) -> FloatArray:
     """Round to multiples of 2^-16, so that background is 0 and the files take a tenth."""
     rounded = np.rint(probability * np.float32(2**16)) * np.float32(2**-16)
     return np.ascontiguousarray(rounded)
-
-
-def _highest(readings: Sequence[Segmentation], penalty: float) -> Segmentation:
-    """Merge readings: the highest probability of lesion counts, the cord is the reference's.
-
-    What only another contrast shows is believed less, `penalty` logits.
-    """
-    first, *others = readings
-    lesion = first.lesion
-    for other in others:
-        lesion = np.maximum(lesion, _lowered(other.lesion, penalty))
-    lesion = _rounded(lesion)
-    return Segmentation(cord=first.cord, lesion=lesion, uncertainty=entropy_bits(lesion))
-
-
-def _lowered(probability: FloatArray, logits: float) -> FloatArray:
-    """Lower a probability by so many logits.
-
-    Examples
-    --------
-    >>> [round(float(each), 3) for each in _lowered(np.float32([0, 0.5, 1]), 1.0)]
-    [0.0, 0.269, 1.0]
-    """
-    odds_against = (1 - probability) * np.float32(np.exp(logits))
-    tiny = np.finfo(np.float32).tiny
-    return np.asarray(probability / np.maximum(probability + odds_against, tiny))
 
 
 def _vote(

@@ -52,6 +52,9 @@ class Manifest:
         logits taken off what any contrast but the reference says. Each contrast is read on its own
         grid, before it is aligned. None where they are read on the reference's grid and merged by
         coverage (`bids_app.lesions.fusion.fuse`).
+    reference_alone_penalty : float
+        Of such a model: logits taken off what the reference says of lesions where another contrast
+        shows the cord and no lesion near (`bids_app.segmentation.merging.highest`).
     preset : str or None
         Name of the post-processing that suits the model, or of a JSON file in its folder.
     crop_margin_mm : tuple of float or None
@@ -79,6 +82,7 @@ class Manifest:
     training: dict[str, Any] = field(default_factory=dict)
     fusion: Fusion = "early"
     second_alone_penalty: float | None = None
+    reference_alone_penalty: float = 0.0
     preset: str | None = None
     crop_margin_mm: tuple[float, float, float] | None = None
     calibration: Calibration | None = None
@@ -182,18 +186,19 @@ def normalise(content: Mapping[str, Any]) -> dict[str, Any]:
     if values.get("crop_margin_mm") is not None:
         right, front, top = (float(margin) for margin in values["crop_margin_mm"])
         values["crop_margin_mm"] = (right, front, top)
-    if values.get("second_alone_penalty") is not None:
-        values["second_alone_penalty"] = _penalty(values["second_alone_penalty"])
+    for key in ("second_alone_penalty", "reference_alone_penalty"):
+        if values.get(key) is not None:
+            values[key] = _penalty(key, values[key])
     if values.get("calibration") is not None:
         values["calibration"] = read_calibration(values["calibration"])
     return values
 
 
-def _penalty(value: Any) -> float:
+def _penalty(key: str, value: Any) -> float:
     """Check logits that are taken off a reading."""
     penalty = float(value)
     if not 0 <= penalty < math.inf:
-        raise ValueError(f"its second_alone_penalty is {penalty}, and has to be 0 or more")
+        raise ValueError(f"its {key} is {penalty}, and has to be 0 or more")
     return penalty
 
 

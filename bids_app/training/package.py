@@ -64,6 +64,7 @@ def package_box(
         "mirror_axes": [2],
         "fusion": "late",
         "second_alone_penalty": 0.25,
+        "reference_alone_penalty": 1.5,
         "preset": "box",
         "weights": {WEIGHTS_FILE: digest},
         "licence": "Apache-2.0",

@@ -39,7 +39,6 @@ from bids_app.evaluation.calibration import expected_calibration_error
 from bids_app.evaluation.froc import froc
 from bids_app.evaluation.matching import match_instances
 from bids_app.evaluation.metrics import Scored, detect_at, dice, score_predictions
-from bids_app.imaging.registration import register
 from bids_app.lesions.fusion import fuse
 from bids_app.lesions.preset import Preset, load_preset
 from bids_app.lesions.refine import refine
@@ -138,7 +137,7 @@ def ways(imaged: Imaged, model: Model) -> dict[str, Prepared]:
     ours, theirs = pipeline.look(reference, second, model, closely=True)
     if theirs is None:
         raise ValueError("no cord was found")
-    alignment = register(second, reference, ours.cord, theirs.cord)
+    alignment = pipeline.align(reference, second, (ours, theirs))
 
     def placed(matrix: np.ndarray, x: float = 0, y: float = 0, z: float = 0) -> Prepared:
         moved = np.array(matrix, dtype=float)

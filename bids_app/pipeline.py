@@ -174,7 +174,7 @@ def prepare(
     ours, theirs = look(reference, second, cord_model, cord, closely=closely)
     if theirs is None:
         return Prepared((reference, None))
-    alignment = register(second, reference, ours.cord, theirs.cord, threads=threads)
+    alignment = align(reference, second, (ours, theirs), threads)
     return place(reference, second, (ours, theirs), alignment, threads)
 
 
@@ -214,6 +214,18 @@ def look(
     if cord is None and shown_mm3 < _LEAST_CORD_MM3:
         return ours, None
     return ours, _look_at_second(second, Volume(ours.cord, reference.affine), model, closely)
+
+
+def align(
+    reference: Volume, second: Volume, seen: tuple[Glimpse, Glimpse], threads: int = 1
+) -> Alignment:
+    """Align the second contrast by the cords that were seen, see `register`.
+
+    By masks, not by probabilities: these differ in the last digits between machines, and the
+    search's way to the same height may then end tenths of a millimetre elsewhere.
+    """
+    masks = [each.cord >= 0.5 for each in seen]
+    return register(second, reference, *masks, threads=threads)
 
 
 def place(

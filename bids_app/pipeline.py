@@ -224,8 +224,8 @@ def align(
     By masks, not by probabilities: these differ in the last digits between machines, and the
     search's way to the same height may then end tenths of a millimetre elsewhere.
     """
-    masks = [each.cord >= 0.5 for each in seen]
-    return register(second, reference, *masks, threads=threads)
+    ours, theirs = seen
+    return register(second, reference, ours.cord >= 0.5, theirs.cord >= 0.5, threads=threads)
 
 
 def place(

@@ -262,15 +262,19 @@ def _combination(preset: Preset, model: Mapping[str, Any]) -> dict[str, Any]:
 
 def _reading(model: Mapping[str, Any]) -> str:
     """Say in words how the contrasts are read."""
-    if model["Fusion"] == "late":
+    if model["Fusion"] == "early":
+        return "read together by one network"
+    if model["SecondAlonePenalty"] is None:
         return "each by itself, merged as sum / coverage"
-    said = "read together by one network"
-    if model["ReferenceAlone"]:
-        said += "; with two, the mean of that and of the reference by itself"
-    if model["SecondAlonePenalty"] is not None:
+    said = (
+        "each by itself, on its own grid; with two, cord put on cord, the higher counts, the "
+        f"second's logits lowered by {model['SecondAlonePenalty']:g}"
+    )
+    if model["ReferenceAlonePenalty"]:
         said += (
-            "; with two, the second also by itself, its logits lowered by "
-            f"{model['SecondAlonePenalty']:g}, and the higher counts"
+            "; what the reference says above one half lowered by "
+            f"{model['ReferenceAlonePenalty']:g} logits, to one half at least, where the second "
+            "shows the cord and no lesion near"
         )
     return said
 

@@ -10,6 +10,7 @@ import pytest
 import torch
 from test_store import make_trained
 
+from bids_app import results
 from bids_app.errors import MissingContrast
 from bids_app.given import Known
 from bids_app.lesions.preset import load_preset
@@ -128,3 +129,24 @@ def test_a_model_is_fed_the_contrast_it_was_trained_on(tmp_path: Path) -> None:
         predict(Prepared((first, second), contrasts=("T2w", "STIR")), model)
     with pytest.raises(MissingContrast, match=r"--contrasts UNIT1 or --reference UNIT1"):
         predict(Prepared((first, None), contrasts=("T2w", None)), model)
+
+
+@pytest.mark.parametrize(
+    ("model", "words"),
+    [
+        ({"Fusion": "early"}, "read together by one network"),
+        ({"Fusion": "late", "SecondAlonePenalty": None}, "merged as sum / coverage"),
+        (
+            {"Fusion": "late", "SecondAlonePenalty": 0.25, "ReferenceAlonePenalty": 0.0},
+            "the higher counts, the second's logits lowered by 0.25",
+        ),
+        (
+            {"Fusion": "late", "SecondAlonePenalty": 0.25, "ReferenceAlonePenalty": 1.5},
+            "above one half lowered by 1.5 logits",
+        ),
+    ],
+)
+def test_a_sidecar_says_how_contrasts_were_read(model: dict[str, object], words: str) -> None:
+    said = results._reading(model)
+    assert words in said
+    assert ("lowered by 1.5" in said) == bool(model.get("ReferenceAlonePenalty"))

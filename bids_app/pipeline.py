@@ -80,17 +80,15 @@ def find_lesions(
     NoCordFound
     """
     reference = to_canonical(original)
-    # Another model's glimpses say nothing of what this one would see.
-    closely = cord_model is None or cord_model is model
-    aligned = prepare(reference, second, cord_model or model, known.cord, threads, closely=closely)
+    finder = cord_model or model
+    aligned = prepare(reference, second, finder, known.cord, threads, closely=finder is model)
     segmentation, findings = _segment(aligned, model, cord_model, preset, known)
     prepared = replace(aligned, contrasts=known.contrasts, glimpses=())
     entering("measure")
     lesions, cord = measure(findings, segmentation.lesion, reference.affine)
-    result = SessionResult(
-        *(original, prepared, segmentation, findings, lesions, cord, _warnings(prepared)),
-        quality=judge_quality(prepared, segmentation, findings, second),
-    )
+    parts = (original, prepared, segmentation, findings, lesions, cord, _warnings(prepared))
+    quality = judge_quality(prepared, segmentation, findings, second)
+    result = SessionResult(*parts, quality=quality)
     return add_levels(judge(result, preset, model.manifest.calibration), known.discs)
 
 

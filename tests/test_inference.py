@@ -211,7 +211,7 @@ def test_what_only_the_reference_shows_has_to_be_surer_and_keeps_its_extent() ->
     cord[5:15, 5:15] = 1
     lesion[8:12, 8:12, 10:15] = lesion[8:12, 8:12, 40:45] = 0.6
     lesion[9:11, 9:11, 12] = lesion[9:11, 9:11, 42] = 0.9
-    other[8:12, 8:12, 47:49] = 0.3  # near the second lesion
+    other[8:12, 8:12, 44:47] = 0.3  # near all of the second lesion
     first, second = (Segmentation(cord, each, entropy_bits(each)) for each in (lesion, other))
     _, merged = highest((first, second), (1.0, 1.0, 1.0), 0.25, 1.5)
     assert merged[9, 9, 12] == pytest.approx(0.9 / (0.9 + 0.1 * np.exp(1.5)), abs=1e-6)
@@ -220,12 +220,14 @@ def test_what_only_the_reference_shows_has_to_be_surer_and_keeps_its_extent() ->
     np.testing.assert_array_equal(merged[..., 40:45], lesion[..., 40:45])
     blind = replace(second, cord=np.zeros_like(cord))  # it does not show the cord there
     unseen = highest((first, blind), (1.0, 1.0, 1.0), 0.25, 1.5)[1]
-    np.testing.assert_array_equal(unseen[..., :46], lesion[..., :46])
+    np.testing.assert_array_equal(unseen[..., :45], lesion[..., :45])
 
 
-@pytest.mark.parametrize("grid", [ISOTROPIC, AXIAL])
+# On slices of 5 mm an alignment by cords that differ in a few voxels ends hundredths of a
+# millimetre elsewhere.
+@pytest.mark.parametrize(("grid", "least"), [(ISOTROPIC, 0.995), (AXIAL, 0.99)])
 def test_a_session_is_what_it_is_with_all_tiles(
-    model: Model, grid: Protocol, monkeypatch: pytest.MonkeyPatch
+    model: Model, grid: Protocol, least: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rng = np.random.default_rng(21)
     imaged = image_session(rng, draw_spine(rng, 6), -110.0, Recipe(ISOTROPIC, grid, "STIR"))
@@ -236,7 +238,7 @@ def test_a_session_is_what_it_is_with_all_tiles(
     theirs = find_lesions(reference, second, model, load_preset("box")).findings
     assert ours.lesion.any() and ours.instances.max() == theirs.instances.max()
     assert dice(ours.cord, theirs.cord) >= 0.995
-    assert dice(ours.lesion, theirs.lesion) >= 0.995
+    assert dice(ours.lesion, theirs.lesion) >= least
 
 
 def test_what_the_alignment_saw_of_the_contrasts_lies_on_the_grid_of_the_reference(

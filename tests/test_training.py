@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 from scipy import ndimage, special
 
 from bids_app.cli import main
+from bids_app.training import patches
 from bids_app.training.acquisition import Protocol, apply_axes, degrade, slice_matrix
 from bids_app.training.anatomy import draw_lesion, draw_spine
 from bids_app.training.canvas import TISSUES
@@ -108,7 +109,9 @@ def test_examples_are_what_the_network_takes() -> None:
             assert set(np.unique(example.target)) <= {0, 1}
             assert not (example.target[1] & ~example.target[0].astype(bool)).any()
             dropped.add(tuple(bool(channel.any()) for channel in example.image))
-    assert {(True, True), (True, False)} <= dropped
+    assert {(True, False), (False, True)} <= dropped
+    drawn = {patches._draw_present(rng) for _ in range(200)}
+    assert drawn == {(True, True), (True, False), (False, True)}
 
 
 def test_dense_examples_show_cord_and_lesions() -> None:

@@ -24,7 +24,7 @@ def centreline(cord: Volume) -> FloatArray | None:
     Parameters
     ----------
     cord : Volume
-        A mask or probabilities, without pieces that are no cord (`main_part`).
+        A mask or probabilities; small pieces are left out (`main_part`).
 
     Returns
     -------
@@ -36,7 +36,7 @@ def centreline(cord: Volume) -> FloatArray | None:
     if not likely.any():
         return None
     cord = crop(cord, box_around(likely, cord.spacing_mm, 0.0))
-    weight = np.where(cord.data > 0.5, cord.data, 0).astype(np.float64)
+    weight = main_part(cord.data)
     voxels = np.argwhere(weight > 0)
     share = weight[tuple(voxels.T)]
     points = voxels @ cord.affine[:3, :3].T + cord.affine[:3, 3]

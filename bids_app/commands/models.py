@@ -50,23 +50,27 @@ def show_model(name: str) -> int:
     return 0
 
 
+def _fusion(manifest: Manifest) -> str:
+    """Say how contrasts are read."""
+    penalty = manifest.second_alone_penalty
+    if manifest.fusion == "early" or penalty is None:
+        return f"{manifest.fusion} fusion"
+    return (
+        f"late fusion, the higher counts; the second lowered by {penalty:g} logits, the reference "
+        f"by {manifest.reference_alone_penalty:g} where the second shows nothing"
+    )
+
+
 def describe_manifest(manifest: Manifest) -> Mapping[str, str]:
     """Give a model's description as lines for people."""
     crop = manifest.crop_margin_mm
-    alone = manifest.second_alone_penalty
     lines = {
         "name": manifest.name,
         "version": manifest.version,
         "intended use": manifest.intended_use,
         "licence": manifest.licence,
         "citation": manifest.citation,
-        "channels": f"{', '.join(manifest.channels)} ({manifest.fusion} fusion"
-        + (
-            ""
-            if alone is None
-            else f", the higher counts; the second's lowered by {alone:g} logits"
-        )
-        + ")",
+        "channels": f"{', '.join(manifest.channels)} ({_fusion(manifest)})",
         "finds": _finds(manifest),
         "outputs": ", ".join(f"{k} = {_sum(v)}" for k, v in manifest.outputs.items()),
         "configuration": manifest.configuration,

@@ -8,6 +8,7 @@ import numpy as np
 from scipy import ndimage
 
 from bids_app.records import BoolArray, FloatArray, Segmentation
+from bids_app.segmentation.inputs import cut_round
 
 Spacing = tuple[float, float, float]
 
@@ -76,7 +77,7 @@ def _doubted(
     if not likely.any():
         return lesion
     # With room for what lies near, and nothing more: images are large.
-    box = _box_around(likely, spacing_mm, _NEAR_MM)
+    box = cut_round(lesion, np.diag([*spacing_mm, 1.0]), (_NEAR_MM, _NEAR_MM, _NEAR_MM))
     silent = np.zeros(likely[box].shape, bool)
     for other in others:
         silent |= _within(other.cord[box] >= _LIKELY, spacing_mm, _CORD_MM) & ~_within(
@@ -86,16 +87,6 @@ def _doubted(
     below = np.maximum(lowered(lesion[box], penalty), np.float32(_LIKELY))
     doubted[box] = np.where(silent & likely[box], below, lesion[box])
     return doubted
-
-
-def _box_around(mask: BoolArray, spacing_mm: Spacing, margin_mm: float) -> tuple[slice, ...]:
-    """Give the box of a mask that is not empty, and a margin."""
-    (inner,) = ndimage.find_objects(mask.view(np.uint8))
-    margins = (int(np.ceil(margin_mm / spacing)) for spacing in spacing_mm)
-    return tuple(
-        slice(max(0, part.start - margin), part.stop + margin)
-        for part, margin in zip(inner, margins, strict=True)
-    )
 
 
 def _within(mask: BoolArray, spacing_mm: Spacing, mm: float) -> BoolArray:

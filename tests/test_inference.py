@@ -206,6 +206,14 @@ def test_each_contrast_is_read_by_itself_and_the_higher_counts(model: Model) -> 
     )
 
 
+def test_a_contrast_that_is_alone_is_read_mirrored_too(model: Model, imaged: Imaged) -> None:
+    lone = Prepared((Volume(*imaged.first), None), rough_cord=imaged.cord)
+    mirrored = predict(lone, model)[1]
+    (found,) = segment_contrasts(lone, model)
+    assert np.abs(found.lesion - mirrored).max() <= 2**-16
+    assert np.abs(mirrored - predict(lone, model, mirror=False)[1]).max() > 0.1
+
+
 def test_what_only_the_reference_shows_has_to_be_surer_and_keeps_its_extent() -> None:
     cord, lesion, other = np.zeros((3, 20, 20, 60), np.float32)
     cord[5:15, 5:15] = 1

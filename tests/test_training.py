@@ -99,7 +99,7 @@ def test_examples_repeat_with_their_seed_and_differ_without() -> None:
     assert not np.array_equal(first.image, other.image)
 
 
-def test_examples_are_what_the_network_takes() -> None:
+def test_examples_are_what_the_network_takes(monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(9)
     dropped = set()
     for _ in range(12):
@@ -112,6 +112,9 @@ def test_examples_are_what_the_network_takes() -> None:
     assert {(True, False), (False, True)} <= dropped
     drawn = {patches._draw_present(rng) for _ in range(200)}
     assert drawn == {(True, True), (True, False), (False, True)}
+    monkeypatch.setattr(patches, "_draw_present", lambda _: (True, True))
+    both = next(make_examples(rng, PATCH, 1.0, 1)).image
+    assert np.isfinite(both).all() and both.any(axis=(1, 2, 3)).all()
 
 
 def test_dense_examples_show_cord_and_lesions() -> None:

@@ -15,7 +15,7 @@ from torch import nn
 
 from bids_app.networks import build_network
 from bids_app.segmentation import compiled, weights
-from bids_app.segmentation.compiled import CompiledNetwork, UnknownLayer
+from bids_app.segmentation.compiled import CannotCompile, CompiledNetwork
 from bids_app.segmentation.manifest import BOX
 from bids_app.segmentation.weights import load_model
 from bids_app.training.plan import box_architecture
@@ -72,15 +72,18 @@ def network() -> nn.Module:
     return build_network(box_architecture(), 2, 2, deep=False, start=True).eval()
 
 
-def test_results_do_not_depend_on_how_many_tiles_are_read_at_once(network: nn.Module) -> None:
+@pytest.mark.parametrize(("bf16", "relative", "absolute"), [(True, 0.1, 0.2), (False, 1e-3, 1e-3)])
+def test_results_do_not_depend_on_how_many_tiles_are_read_at_once(
+    network: nn.Module, bf16: bool, relative: float, absolute: float
+) -> None:
     shape = (1, 2, 32, 32, 32)
     tiles = [torch.randn(shape) for _ in range(6)]
-    alone = CompiledNetwork(network, shape, 1)
+    alone = CompiledNetwork(network, shape, 1, bf16=bf16)
     expected = [alone(tile) for tile in tiles]
     with torch.no_grad():
         exact = network(tiles[0])
-    torch.testing.assert_close(expected[0], exact, rtol=0.1, atol=0.2)
-    several = CompiledNetwork(network, shape, 3)
+    torch.testing.assert_close(expected[0], exact, rtol=relative, atol=absolute)
+    several = CompiledNetwork(network, shape, 3, bf16=bf16)
     with ThreadPoolExecutor(3) as pool:
         for one, other in zip(expected, pool.map(several, tiles), strict=True):
             assert torch.equal(one, other)
@@ -98,22 +101,32 @@ def test_results_do_not_depend_on_how_many_tiles_are_read_at_once(network: nn.Mo
     ],
 )
 def test_what_has_no_counterpart_is_refused(layer: nn.Module) -> None:
-    with pytest.raises(UnknownLayer):
-        CompiledNetwork(nn.Sequential(layer), (1, 2, 8, 8, 8), 1)
+    with pytest.raises(CannotCompile):
+        CompiledNetwork(nn.Sequential(layer), (1, 2, 8, 8, 8), 1, bf16=False)
 
 
 def test_a_network_that_cannot_be_compiled_runs_in_float32(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def refuse(*_: object) -> None:
-        raise UnknownLayer("NewLayer")
+    def refuse(*_: object, **__: object) -> None:
+        raise CannotCompile("NewLayer")
 
     monkeypatch.setattr(weights, "CompiledNetwork", refuse)
     with caplog.at_level(logging.INFO, "bids_app"):
-        model = load_model(BOX, torch.device("cpu"), bf16=True)
+        model = load_model(BOX, torch.device("cpu"))
     assert not model.bf16 and model.at_once == 1
     assert "float32, by PyTorch: NewLayer" in caplog.text
     assert next(model.networks[0].parameters()).dtype == torch.float32
+
+
+def test_without_openvino_networks_run_in_float32(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    with caplog.at_level(logging.INFO, "bids_app"):
+        model = load_model(BOX, torch.device("cpu"))
+    assert not model.bf16 and model.at_once == 1
+    assert "float32, by PyTorch: OpenVINO is not installed" in caplog.text
 
 
 def test_nothing_that_reports_to_anyone_is_imported(tmp_path: Path) -> None:
@@ -122,7 +135,7 @@ def test_nothing_that_reports_to_anyone_is_imported(tmp_path: Path) -> None:
         "sys.addaudithook(lambda name, _: name.startswith('socket.') and print(name))\n"
         "from bids_app.segmentation.manifest import BOX\n"
         "from bids_app.segmentation.weights import load_model\n"
-        "print(type(load_model(BOX, torch.device('cpu'), bf16=True).networks[0]).__name__)\n"
+        "print(type(load_model(BOX, torch.device('cpu')).networks[0]).__name__)\n"
         "print([name for name in sys.modules if name.startswith('openvino_telemetry')])\n"
     )
     done = subprocess.run(

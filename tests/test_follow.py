@@ -34,7 +34,7 @@ class _BrightCord(torch.nn.Module):
 
 @pytest.fixture(scope="module")
 def box() -> Model:
-    return load_model(BOX, torch.device("cpu"), bf16=False)
+    return load_model(BOX, torch.device("cpu"), by_pytorch=True)
 
 
 def _cord(slope: float = 0.0, first: int = 0, last: int = _SHAPE[0]) -> Array:

@@ -71,7 +71,7 @@ def test_probabilities_equal_nnunets(exported: Path, mirror: bool, channels: str
     shape = (66, 66, 30)
     first = _noise_with_a_tube(shape, 0)
     second = _noise_with_a_tube(shape, 1) if channels == "both" else None
-    model = load_model(BOX, CPU, bf16=False)
+    model = load_model(BOX, CPU, by_pytorch=True)
 
     ours = predict(Prepared((first, second)), model, whole=True, mirror=mirror)
 
@@ -96,7 +96,7 @@ def test_nnunets_own_command_gives_our_labels(exported: Path, tmp_path: Path) ->
     assert done.returncode == 0, done.stderr[-2000:]
 
     theirs = np.asarray(nibabel.load(tmp_path / "out" / "case.nii.gz").dataobj)
-    model = load_model(BOX, CPU, bf16=False)
+    model = load_model(BOX, CPU, by_pytorch=True)
     cord, lesion = predict(Prepared((image, None)), model, whole=True, mirror=False) > 0.5
     ours = np.where(lesion, 2, np.where(cord, 1, 0))
     assert (ours == theirs).all()
@@ -291,7 +291,7 @@ def installed(trained: dict[str, Path], tmp_path_factory: pytest.TempPathFactory
 
 
 def _model(store: Path, name: str) -> Model:
-    return load_model(store / name.replace(", ", "-").replace(" ", "-"), CPU, bf16=False)
+    return load_model(store / name.replace(", ", "-").replace(" ", "-"), CPU, by_pytorch=True)
 
 
 def _session(count: int) -> tuple[Volume, ...]:
@@ -352,7 +352,7 @@ def test_a_model_of_another_orientation_sees_images_turned_to_it(
     name = "3D, plain labels"
     choices = Choices(orientation="AIL")  # nibabel's PSR
     install([str(trained[name])], tmp_path, name="turned", choices=choices)
-    model = load_model(tmp_path / "turned", CPU, bf16=False)
+    model = load_model(tmp_path / "turned", CPU, by_pytorch=True)
     channels = _session(2)
 
     ours = predict(Prepared(channels), model, whole=True)

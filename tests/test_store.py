@@ -522,8 +522,8 @@ def test_a_lesion_model_takes_its_cord_from_another(tmp_path: Path) -> None:
     folder = make_trained(tmp_path / "lesions", labels=LESION_ONLY)
     other = make_trained(tmp_path / "cord", labels={"background": 0, "cord": 1})
     store = tmp_path / "store"
-    lesions = load_model(install([str(folder)], store).folder, CPU, bf16=False)
-    cords = load_model(install([str(other)], store).folder, CPU, bf16=False)
+    lesions = load_model(install([str(folder)], store).folder, CPU, by_pytorch=True)
+    cords = load_model(install([str(other)], store).folder, CPU, by_pytorch=True)
     prepared = Prepared((_image(), None))
     assert lesions.manifest.needs_cord_model
     with pytest.raises(MissingResource, match="second model that finds the cord"):
@@ -542,8 +542,8 @@ def test_a_model_trained_on_cuts_sees_a_cut(tmp_path: Path) -> None:
     folder = make_trained(tmp_path / "lesions", labels=LESION_ONLY)
     choices = Choices(crop_margin_mm=(2.0, 2.0, 100.0))
     found = install([str(folder)], tmp_path / "store", choices=choices)
-    model = load_model(found.folder, CPU, bf16=False)
-    box = load_model(BOX, CPU, bf16=False)
+    model = load_model(found.folder, CPU, by_pytorch=True)
+    box = load_model(BOX, CPU, by_pytorch=True)
     segmentation = segment(Prepared((_image((40, 40, 16)), None)), model, box)
     cord = segmentation.cord >= 0.5
     i, j, _ = np.nonzero(cord) if cord.any() else np.indices(cord.shape)
@@ -585,7 +585,7 @@ def test_old_plans_and_inherited_ones(tmp_path: Path) -> None:
     folders = [install([str(folder)], tmp_path / "store").folder for folder in (new, old)]
     plans = json.loads((folders[1] / "plans.json").read_text())
     assert list(plans["configurations"]) == ["3d_heir"]
-    models = [load_model(folder, CPU, bf16=False) for folder in folders]
+    models = [load_model(folder, CPU, by_pytorch=True) for folder in folders]
     assert models[0].manifest.fingerprint == models[1].manifest.fingerprint
     found = [predict(Prepared((_image(),)), model, mirror=False) for model in models]
     np.testing.assert_array_equal(*found)

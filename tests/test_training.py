@@ -196,7 +196,7 @@ def test_a_run_resumes_and_its_package_loads(tmp_path: Path) -> None:
     state = fit(FitSettings(run, steps=4, batch_size=1, workers=0, device="cpu"))
     assert torch.load(state, weights_only=True)["step"] == 4
     package_box(state, tmp_path / "model", "0.0.0")
-    model = load_model(tmp_path / "model", torch.device("cpu"), bf16=False)
+    model = load_model(tmp_path / "model", torch.device("cpu"), by_pytorch=True)
     assert model.manifest.training["seed"] == 1
     assert model.manifest.training["steps"] == 4
     wanted = torch.load(state, weights_only=True)["average"][
@@ -209,7 +209,7 @@ def test_a_run_resumes_and_its_package_loads(tmp_path: Path) -> None:
     weights = load_file(blank / WEIGHTS_FILE)
     save_file({name: 0 * weight for name, weight in weights.items()}, blank / WEIGHTS_FILE)
     package_box(state, tmp_path / "mixed", "0.0.0", start=blank, keep=0.25)
-    mixed = load_model(tmp_path / "mixed", torch.device("cpu"), bf16=False)
+    mixed = load_model(tmp_path / "mixed", torch.device("cpu"), by_pytorch=True)
     assert mixed.manifest.training["kept_of_start"] == 0.25
     less = mixed.networks[0].state_dict()["encoder.stages.0.0.convs.0.conv.weight"]
     torch.testing.assert_close(less, (0.75 * wanted).half().float())

@@ -33,7 +33,7 @@ def _image(shape: tuple[int, int, int] = (18, 17, 16)) -> Volume:
 def test_late_fusion_reads_each_contrast_by_itself(tmp_path: Path) -> None:
     folder = make_trained(tmp_path / "trained")
     found = install([str(folder)], tmp_path / "store", choices=Choices(fusion="late"))
-    late = load_model(found.folder, CPU, bf16=False)
+    late = load_model(found.folder, CPU, by_pytorch=True)
     early = replace(late, manifest=replace(late.manifest, fusion="early"))
     first, second = _image(), Volume(_image().data[::-1].copy(), np.eye(4))
     both = Prepared((first, second), contrasts=("T2w", "STIR"))
@@ -51,7 +51,7 @@ def test_late_fusion_reads_each_contrast_by_itself(tmp_path: Path) -> None:
 def test_votes_of_the_folds(tmp_path: Path, folds: int) -> None:
     names = [f"fold_{number}" for number in range(folds)]
     folder = make_trained(tmp_path / "trained", folds=names)
-    model = load_model(install([str(folder)], tmp_path / "store").folder, CPU, bf16=False)
+    model = load_model(install([str(folder)], tmp_path / "store").folder, CPU, by_pytorch=True)
     prepared = Prepared((_image(), None))
     single = [replace(model, networks=(network,)) for network in model.networks]
     chances = np.array([segment(prepared, one).lesion for one in single])
@@ -89,7 +89,7 @@ def test_the_challenges_chains_from_images_to_lesions(
     )
     choices = Choices(fusion="late" if late else "early")
     installed = install([str(folder)], tmp_path / "store", choices=choices).folder
-    model = load_model(installed, CPU, bf16=False)
+    model = load_model(installed, CPU, by_pytorch=True)
     image = _image()
     rules = load_preset(preset)
     # Random networks are undecided: half of the voxels is lesion enough for a fold.
@@ -116,7 +116,7 @@ def _upper_half(image: Volume, model: Model) -> float:
 
 def test_a_model_is_fed_the_contrast_it_was_trained_on(tmp_path: Path) -> None:
     folder = make_trained(tmp_path / "trained", channels=("MP2RAGE",))
-    model = load_model(install([str(folder)], tmp_path / "store").folder, CPU, bf16=False)
+    model = load_model(install([str(folder)], tmp_path / "store").folder, CPU, by_pytorch=True)
     first, second = _image(), Volume(_image().data[::-1].copy(), np.eye(4))
     alone = predict(Prepared((second,)), model)
     for prepared in (

@@ -1,7 +1,7 @@
-"""Networks as OpenVINO runs them: the fastest way on a CPU that multiplies bfloat16 in hardware.
+"""Networks as OpenVINO runs them, the fastest way on a CPU: twice PyTorch's speed and more.
 
 PyTorch's graph tracer lists the layers; each becomes an operation of OpenVINO's. A network with
-a layer that is not known here stays with PyTorch.
+a layer that is not known here stays with PyTorch, and all do where OpenVINO is not installed.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ _MOST_STREAMS = 8
 _ADDITIONS = (operator.add, operator.iadd, torch.add)
 
 
-class UnknownLayer(Exception):
-    """The network has a layer that has no counterpart here."""
+class CannotCompile(Exception):
+    """The network has a layer that has no counterpart here, or OpenVINO is not installed."""
 
 
 class CompiledNetwork(nn.Module):
@@ -43,18 +43,22 @@ class CompiledNetwork(nn.Module):
         Of the input: one image, channels, and the patch.
     streams : int
         Calls that may run at the same time.
+    bf16 : bool
+        Compute in bfloat16, for CPUs that multiply it in hardware; else in float32.
 
     Raises
     ------
-    UnknownLayer
+    CannotCompile
     """
 
-    def __init__(self, network: nn.Module, shape: Sequence[int], streams: int) -> None:
+    def __init__(
+        self, network: nn.Module, shape: Sequence[int], streams: int, *, bf16: bool
+    ) -> None:
         super().__init__()
         openvino = _load_openvino()
         self.streams = min(streams, _MOST_STREAMS)
         settings = {
-            "INFERENCE_PRECISION_HINT": "bf16",
+            "INFERENCE_PRECISION_HINT": "bf16" if bf16 else "f32",
             "PERFORMANCE_HINT": "THROUGHPUT",
             "NUM_STREAMS": self.streams,
             "INFERENCE_NUM_THREADS": self.streams,
@@ -81,12 +85,19 @@ def _load_openvino() -> ModuleType:
 
     As it is imported, its model converter, which is not needed here, would look up an address on
     the network. It does without that part where it is not installed, which is what it is told.
+
+    Raises
+    ------
+    CannotCompile
+        OpenVINO is not installed.
     """
     part = "openvino_telemetry"
     before = sys.modules.get(part)
     sys.modules[part] = None  # type: ignore[assignment]
     try:
         return importlib.import_module("openvino")
+    except ImportError as error:
+        raise CannotCompile("OpenVINO is not installed") from error
     finally:
         if before is None:
             del sys.modules[part]
@@ -107,7 +118,7 @@ def _translate(network: nn.Module, shape: Sequence[int]) -> Any:
     try:
         graph = _Tracer().trace(network)
     except (fx.proxy.TraceError, TypeError) as error:
-        raise UnknownLayer(f"the network cannot be traced: {error}") from error
+        raise CannotCompile(f"the network cannot be traced: {error}") from error
     ops, layers = openvino.opset13, dict(network.named_modules())
     image = ops.parameter(list(shape), np.float32)
     values: dict[fx.Node, Any] = {}
@@ -124,8 +135,8 @@ def _translate(network: nn.Module, shape: Sequence[int]) -> Any:
         elif node.op == "output" and len(given) == 1:
             return openvino.Model(given, [image], "network")
         else:
-            raise UnknownLayer(f"{node.op} {node.target}")
-    raise UnknownLayer("no output")
+            raise CannotCompile(f"{node.op} {node.target}")
+    raise CannotCompile("no output")
 
 
 def _layer(ops: Any, layer: nn.Module, image: Any) -> Any:
@@ -133,7 +144,7 @@ def _layer(ops: Any, layer: nn.Module, image: Any) -> Any:
     for kind, write in _WRITERS.items():
         if isinstance(layer, kind):
             return write(ops, layer, image)
-    raise UnknownLayer(type(layer).__name__)
+    raise CannotCompile(type(layer).__name__)
 
 
 def _numbers(ops: Any, weights: Tensor, dimensions: int = 0) -> Any:
@@ -144,13 +155,13 @@ def _numbers(ops: Any, weights: Tensor, dimensions: int = 0) -> Any:
 
 def _convolve(ops: Any, layer: Any, image: Any) -> Any:
     if layer.groups != 1 or layer.padding_mode != "zeros" or isinstance(layer.padding, str):
-        raise UnknownLayer("a convolution in groups, or padded otherwise than with zeros")
+        raise CannotCompile("a convolution in groups, or padded otherwise than with zeros")
     padding = list(layer.padding)
     where = {"strides": list(layer.stride), "pads_begin": padding, "pads_end": padding}
     where["dilations"] = list(layer.dilation)
     if isinstance(layer, _ConvTransposeNd):
         if any(layer.output_padding):
-            raise UnknownLayer("a transposed convolution with padded output")
+            raise CannotCompile("a transposed convolution with padded output")
         result = ops.convolution_backprop_data(image, _numbers(ops, layer.weight), **where)
     else:
         result = ops.convolution(image, _numbers(ops, layer.weight), **where)
@@ -161,7 +172,7 @@ def _convolve(ops: Any, layer: Any, image: Any) -> Any:
 
 def _normalise(ops: Any, layer: Any, image: Any) -> Any:
     if layer.track_running_stats:
-        raise UnknownLayer("an instance norm with statistics of its own")
+        raise CannotCompile("an instance norm with statistics of its own")
     dimensions = len(image.get_output_shape(0)) - 2
     axes = ops.constant(np.arange(2, 2 + dimensions))
     result = ops.mvn(image, axes, True, layer.eps, "INSIDE_SQRT")
@@ -178,7 +189,7 @@ def _pool(ops: Any, layer: Any, image: Any) -> Any:
         for each in (layer.kernel_size, layer.stride, layer.padding)
     )
     if any(padding) or layer.ceil_mode:
-        raise UnknownLayer("a pooling with padding")
+        raise CannotCompile("a pooling with padding")
     return ops.avg_pool(image, stride, padding, padding, size, True)
 
 

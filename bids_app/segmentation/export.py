@@ -38,7 +38,7 @@ def export_model(source: Path, folder: Path) -> Path:
     """
     if folder.exists() and any(folder.iterdir()):
         raise UsageError(f"{folder} is not empty; give a new folder.")
-    model = load_model(source, torch.device("cpu"), bf16=False)
+    model = load_model(source, torch.device("cpu"), by_pytorch=True)
     folder.mkdir(parents=True, exist_ok=True)
     for name in ("plans.json", "dataset.json"):
         content = parse_json((source / name).read_text(encoding="utf-8"))

@@ -16,7 +16,7 @@ from torch import nn
 
 from bids_app.errors import MissingResource, UsageError
 from bids_app.networks import build_network, has_fast_bf16
-from bids_app.segmentation.compiled import CompiledNetwork, UnknownLayer
+from bids_app.segmentation.compiled import CannotCompile, CompiledNetwork
 from bids_app.segmentation.manifest import Manifest, read_manifest
 from bids_app.segmentation.orientation import check_letters
 from bids_app.segmentation.trained import read_json
@@ -36,7 +36,7 @@ class Model:
     configuration : ConfigurationManager
     labels : LabelManager
     networks : tuple of torch.nn.Module
-        One a fold, in evaluation mode, on `device`.
+        One a fold, in evaluation mode, on `device`; on a CPU as OpenVINO has compiled them.
     device : torch.device
     bf16 : bool
         Run the network in bfloat16.
@@ -88,7 +88,7 @@ def memory_format(bf16: bool, dimensions: int = 3) -> torch.memory_format:
     return torch.channels_last_3d if dimensions == 3 else torch.channels_last
 
 
-def load_model(folder: Path, device: torch.device, *, bf16: bool | None = None) -> Model:
+def load_model(folder: Path, device: torch.device, *, by_pytorch: bool = False) -> Model:
     """Load a model from its folder.
 
     Parameters
@@ -96,8 +96,9 @@ def load_model(folder: Path, device: torch.device, *, bf16: bool | None = None) 
     folder : Path
         With ``model.json``, ``plans.json``, ``dataset.json`` and one safetensors file a fold.
     device : torch.device
-    bf16 : bool, optional
-        Run in bfloat16; by default where the hardware has it.
+    by_pytorch : bool
+        Let PyTorch run the network in float32 and nnU-Net's own layout, so that probabilities
+        equal nnU-Net's; else what is fastest on the device does.
 
     Returns
     -------
@@ -113,12 +114,19 @@ def load_model(folder: Path, device: torch.device, *, bf16: bool | None = None) 
     vetted = vet(read_json(folder / "plans.json"), dataset, manifest.configuration)
     _check_manifest(manifest, vetted, folder)
     plans, configuration, labels = vetted.plans, vetted.configuration, vetted.labels
-    fast = has_fast_bf16(device) if bf16 is None else bf16
-    model = Model(manifest, plans, configuration, labels, (), device, fast)
+    bf16 = has_fast_bf16(device) and not by_pytorch
+    compiles = device.type == "cpu" and not by_pytorch
+    model = Model(manifest, plans, configuration, labels, (), device, bf16)
     for name in sorted(manifest.weights):
         # One after the other: several folds of a large network at once take gigabytes.
         network = _load_network(folder / name, manifest.weights[name], vetted)
-        model = _with_fold(model, network, vetted.channels)
+        compiled = _compile(model, network, vetted.channels) if compiles else None
+        compiles = compiled is not None  # what cannot be done of one fold cannot of any
+        if compiled is None:
+            model = _with_fold(model, network)
+        else:
+            networks = (*model.networks, compiled)
+            model = replace(model, networks=networks, at_once=compiled.streams)
     return model
 
 
@@ -131,18 +139,19 @@ def _load_network(path: Path, digest: str, vetted: Vetted) -> nn.Module:
     return network.eval()
 
 
-def _with_fold(model: Model, network: nn.Module, channels: int) -> Model:
-    """Add a fold's network, in the form that is fastest on the device."""
-    if model.bf16 and model.device.type == "cpu":
-        shape = (1, channels, *model.configuration.patch_size)
-        try:
-            compiled = CompiledNetwork(network, shape, torch.get_num_threads())
-        except UnknownLayer as error:
-            # Of all folds alike, so that this is the first one.
-            log.info("Model '%s' runs in float32, by PyTorch: %s.", model.manifest.name, error)
-            model = replace(model, bf16=False)
-        else:
-            return replace(model, networks=(*model.networks, compiled), at_once=compiled.streams)
+def _compile(model: Model, network: nn.Module, channels: int) -> CompiledNetwork | None:
+    """Give a fold's network as OpenVINO runs it on a CPU, None where it cannot."""
+    shape = (1, channels, *model.configuration.patch_size)
+    try:
+        return CompiledNetwork(network, shape, torch.get_num_threads(), bf16=model.bf16)
+    except CannotCompile as error:
+        log.info("Model '%s' runs in float32, by PyTorch: %s.", model.manifest.name, error)
+        return None
+
+
+def _with_fold(model: Model, network: nn.Module) -> Model:
+    """Add a fold's network as PyTorch runs it; on a CPU in float32."""
+    model = replace(model, bf16=model.bf16 and model.device.type != "cpu")
     network = network.to(model.device)
     if model.bf16:
         layout = memory_format(model.bf16, len(model.configuration.patch_size))

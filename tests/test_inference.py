@@ -24,7 +24,7 @@ from bids_app.imaging.grids import resample_to
 from bids_app.lesions.preset import load_preset
 from bids_app.lesions.refine import refine
 from bids_app.pipeline import find_lesions
-from bids_app.records import Alignment, Combination, Glimpse, Prepared, Segmentation, Volume
+from bids_app.records import Alignment, Combination, Glimpse, Prepared, Volume
 from bids_app.segmentation import prediction, tiles
 from bids_app.segmentation.inference import entropy_bits, segment_contrasts
 from bids_app.segmentation.look import large_pieces, meets, tiles_for
@@ -220,13 +220,13 @@ def test_what_only_the_reference_shows_has_to_be_surer_and_keeps_its_extent() ->
     lesion[8:12, 8:12, 10:15] = lesion[8:12, 8:12, 40:45] = 0.6
     lesion[9:11, 9:11, 12] = lesion[9:11, 9:11, 42] = 0.9
     other[8:12, 8:12, 44:47] = 0.3  # near all of the second lesion
-    first, second = (Segmentation(cord, each, entropy_bits(each)) for each in (lesion, other))
+    first, second = (cord, lesion), (cord, other)
     _, merged = highest((first, second), (1.0, 1.0, 1.0), 0.25, 1.5)
     assert merged[9, 9, 12] == pytest.approx(0.9 / (0.9 + 0.1 * np.exp(1.5)), abs=1e-6)
     assert merged[8, 8, 12] == 0.5
     np.testing.assert_array_equal(merged >= 0.5, lesion >= 0.5)
     np.testing.assert_array_equal(merged[..., 40:45], lesion[..., 40:45])
-    blind = replace(second, cord=np.zeros_like(cord))  # it does not show the cord there
+    blind = np.zeros_like(cord), other  # it does not show the cord there
     unseen = highest((first, blind), (1.0, 1.0, 1.0), 0.25, 1.5)[1]
     np.testing.assert_array_equal(unseen[..., :45], lesion[..., :45])
 

@@ -85,7 +85,7 @@ class Similarity:
 
     Attributes
     ----------
-    points_mm : ndarray of shape (3, n)
+    points_mm : ndarray of shape (3, n), float32
         RAS+ points of the fixed image at which both are compared.
     fixed_bins : ndarray of int, shape (n,)
         The fixed image's histogram row at each point, times `bins`.
@@ -148,12 +148,12 @@ class Similarity:
         return self._inside(self._position(pose))
 
     def _position(self, pose: FloatArray) -> FloatArray:
-        """Give voxel coordinates in the other image, shape (3, n)."""
+        """Give voxel coordinates in the other image, shape (3, n), float32."""
         matrix = self.other_from_world @ pose_matrix(pose, self.centre_mm)
         x, y, z = self.points_mm
         # Spelled out because a matrix product may round differently from thread to thread.
-        position = np.empty((3, x.size))
-        for row, into in zip(matrix[:3], position, strict=True):
+        position = np.empty_like(self.points_mm)
+        for row, into in zip(matrix[:3].tolist(), position, strict=True):
             np.multiply(x, row[0], out=into)
             into += row[1] * y
             into += row[2] * z
@@ -186,15 +186,15 @@ def build_similarity(
     from scipy import ndimage
 
     bins = 24 if fwhm_mm > 3 else 32
-    blurred = _blur(fixed, fwhm_mm)
+    fixed, other = _blur(fixed, fwhm_mm), _blur(other, fwhm_mm)
     position = _apply(np.linalg.inv(fixed.affine), points_mm)
     rows = np.rint(
-        _to_bins(ndimage.map_coordinates(blurred, position, order=1, mode="nearest"), bins)
+        _to_bins(ndimage.map_coordinates(fixed.data, position, order=1, mode="nearest"), bins)
     )
     similarity = Similarity(
-        points_mm=points_mm,
+        points_mm=np.ascontiguousarray(points_mm, np.float32),
         fixed_bins=rows.astype(np.int64) * bins,
-        other=_to_bins(_blur(other, fwhm_mm), bins),
+        other=_to_bins(other.data, bins),
         other_from_world=np.linalg.inv(other.affine),
         centre_mm=centre_mm,
         bins=bins,
@@ -229,9 +229,7 @@ def _local_contrast(data: FloatArray, spacing_mm: tuple[float, float, float]) ->
     sigma = _CONTRAST_MM / np.array(spacing_mm)
     # So wide a Gaussian is smooth: it is told by the means of blocks of a sixth of it.
     block = np.maximum(1, sigma / 6).astype(int)
-    room = [(0, -length % step) for length, step in zip(data.shape, block, strict=True)]
-    padded = np.pad(data, room, mode="symmetric")
-    means = (_block_mean(part, block) for part in (padded, padded * padded))
+    means = (_block_mean(part, block) for part in (data, data * data))
     mean, square = (ndimage.gaussian_filter(m, sigma / block, truncate=2.5) for m in means)
     spread = np.sqrt(np.maximum(square - mean * mean, 0))
     # The floor keeps empty surroundings (air) from being blown up to noise.
@@ -242,10 +240,20 @@ def _local_contrast(data: FloatArray, spacing_mm: tuple[float, float, float]) ->
 
 
 def _block_mean(data: FloatArray, block: IntArray) -> FloatArray:
-    """Give the mean of each block of voxels; the shape is a multiple of the block's."""
-    sides = [part for n, step in zip(data.shape, block, strict=True) for part in (n // step, step)]
-    result: FloatArray = data.reshape(sides).mean(axis=(1, 3, 5))
-    return result
+    """Give the mean of each block of voxels; what is missing of the last ones is mirrored.
+
+    An axis at a time and as whole arrays, because NumPy sums short stretches of an axis slowly.
+    """
+    room = [(0, -length % step) for length, step in zip(data.shape, block, strict=True)]
+    data = np.pad(data, room, mode="symmetric") if np.any(room) else data
+    for axis, step in enumerate(block.tolist()):
+        parts = [slice(None)] * 3
+        total: FloatArray | float = 0.0
+        for start in range(step):
+            parts[axis] = slice(start, None, step)
+            total = total + data[tuple(parts)]
+        data = np.asarray(total) * (1 / step)
+    return data
 
 
 def _between_blocks(means: FloatArray, block: IntArray, shape: tuple[int, ...]) -> FloatArray:
@@ -265,25 +273,32 @@ def _between_blocks(means: FloatArray, block: IntArray, shape: tuple[int, ...]) 
     return means
 
 
-def _blur(volume: Volume, fwhm_mm: float) -> FloatArray:
+def _blur(volume: Volume, fwhm_mm: float) -> Volume:
+    """Blur an image, on voxels of up to half the width of the blur: nothing finer is left."""
     from scipy import ndimage
 
-    sigma = fwhm_mm / _FWHM / np.array(volume.spacing_mm)
+    spacing = np.array(volume.spacing_mm)
+    block = np.maximum(1, fwhm_mm / 2 / spacing).astype(int)
+    affine = volume.affine @ np.diag([*block, 1.0])
+    affine[:3, 3] += volume.affine[:3, :3] @ ((block - 1) / 2)
+    data = _block_mean(volume.data, block) if (block > 1).any() else volume.data
+    # The means of blocks are a blur already, of this variance.
+    variance = (fwhm_mm / _FWHM) ** 2 - spacing**2 * (block**2 - 1) / 12
+    sigma = np.sqrt(variance.clip(0)) / (spacing * block)
     sigma[sigma < 0.25] = 0
-    if not sigma.any():
-        return volume.data
-    blurred: FloatArray = ndimage.gaussian_filter(volume.data, sigma, truncate=3.0)
-    return blurred
+    if sigma.any():
+        data = ndimage.gaussian_filter(data, sigma, truncate=3.0)
+    return Volume(data, affine)
 
 
 def _to_bins(values: FloatArray, bins: int) -> FloatArray:
     """Scale from the 1st to the 99th percentile into [0, bins - 1]."""
     # A prime stride, so that some are taken of every row and column.
     some = values.ravel()[:: _STRIDE if values.size > _MANY else 1]
-    low, high = np.percentile(some, [1, 99])
-    scaled = (values - low) * ((bins - 1) / max(float(high - low), 1e-12))
-    result: FloatArray = np.clip(scaled, 0, bins - 1).astype(np.float32)
-    return result
+    low, high = np.percentile(some, [1, 99]).tolist()
+    scaled: FloatArray = np.subtract(values, low, dtype=np.float32)
+    scaled *= (bins - 1) / max(high - low, 1e-12)
+    return np.clip(scaled, 0, bins - 1, out=scaled)
 
 
 def _between_voxels(image: FloatArray, position: FloatArray) -> FloatArray:
@@ -294,17 +309,21 @@ def _between_voxels(image: FloatArray, position: FloatArray) -> FloatArray:
     Examples
     --------
     >>> image = np.arange(8, dtype=np.float32).reshape(2, 2, 2)
-    >>> _between_voxels(image, np.array([[0.0, 0.5, 1.4], [0, 0.5, 1], [0.25, 0.5, 9]])).tolist()
+    >>> places = np.array([[0.0, 0.5, 1.4], [0, 0.5, 1], [0.25, 0.5, 9]], np.float32)
+    >>> _between_voxels(image, places).tolist()
     [0.25, 3.5, 7.0]
     """
     values, strides = image.ravel(), np.array(image.strides) // image.itemsize
     place = np.zeros(position.shape[1], np.int64)
     steps, shares = [], []
     for row, length, stride in zip(position, image.shape, strides.tolist(), strict=True):
-        inside = np.clip(row, 0, length - 1)
-        low = np.minimum(inside.astype(np.int64), max(0, length - 2))
-        place += low * stride
-        shares.append((inside - low).astype(np.float32))
+        share = np.maximum(row, 0)
+        np.minimum(share, length - 1, out=share)
+        low = np.floor(share)
+        np.minimum(low, max(0, length - 2), out=low)
+        share -= low
+        place += low.astype(np.int64) * stride
+        shares.append(share)
         steps.append(stride if length > 1 else 0)
 
     def along(axis: int, at: IntArray) -> FloatArray:

@@ -134,8 +134,8 @@ def _search(scene: Scene, map_over: MapOver) -> FloatArray:
     levels = (_COARSE, _MIDDLE, _FINE)
     similarities = dict(zip(levels, map_over(build, levels), strict=True))
     found = climb(_COARSE, _starts(scene, similarities[_COARSE]))
-    found = climb(_MIDDLE, [pose for _, pose in _distinct(found)[:6]])
-    found = climb(_FINE, [pose for _, pose in _distinct(found)[:3]])
+    found = climb(_MIDDLE, [pose for _, pose in _distinct(found)[:4]])
+    found = climb(_FINE, [pose for _, pose in _distinct(found)[:2]])
 
     def worth(scored: tuple[float, FloatArray]) -> float:
         return scored[0] - _PRIOR_PER_MM2 * float((scored[1] ** 2).sum())

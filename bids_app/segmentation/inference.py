@@ -11,7 +11,7 @@ from dataclasses import replace
 import numpy as np
 
 from bids_app.errors import MissingResource
-from bids_app.records import Combination, FloatArray, Glimpse, Prepared, Segmentation
+from bids_app.records import Combination, FloatArray, Prepared, Segmentation
 from bids_app.segmentation.inputs import one_by_one
 from bids_app.segmentation.merging import highest
 from bids_app.segmentation.prediction import predict, predict_in_cut, structure
@@ -35,15 +35,24 @@ def segment_contrasts(
     """
     manifest = model.manifest
     views = one_by_one(prepared) if manifest.fusion == "late" else (prepared,)
-    readings = tuple(segment(view, model, cord_model, combination) for view in views)
-    if manifest.second_alone_penalty is None or len(readings) == 1:
-        return readings
+    if manifest.second_alone_penalty is None or len(views) == 1:
+        return tuple(segment(view, model, cord_model, combination) for view in views)
+    votes = combination is not None and combination.rule == "vote"
     penalties = (manifest.second_alone_penalty, manifest.reference_alone_penalty)
     # A share of votes has no logits to take off.
-    if combination is not None and combination.rule == "vote":
+    if votes:
         penalties = (0.0, 0.0)
-    cord, lesion = highest(readings, prepared.reference.spacing_mm, *penalties)
-    lesion = _rounded(lesion)
+
+    def answer(view: Prepared) -> tuple[FloatArray, FloatArray]:
+        seen = None if votes else _seen(view)
+        if seen is not None:
+            return seen
+        found = segment(view, model, cord_model, combination)
+        return found.cord, found.lesion
+
+    readings = [answer(view) for view in views]
+    merged = highest(readings, prepared.reference.spacing_mm, *penalties)
+    cord, lesion = (_rounded(each) for each in merged)
     return (Segmentation(cord=cord, lesion=lesion, uncertainty=entropy_bits(lesion)),)
 
 
@@ -107,7 +116,7 @@ def _read(
     """Give the probability of cord and of lesion, the mean of the folds."""
     seen = _seen(prepared)
     if seen is not None:
-        return _rounded(seen.cord), _rounded(np.asarray(seen.lesion))
+        return _rounded(seen[0]), _rounded(seen[1])
     probability = predict_in_cut(prepared, model, outside)
     cord = outside
     if cord is None or "cord" in model.manifest.outputs:
@@ -115,19 +124,20 @@ def _read(
     return _rounded(cord), _rounded(structure(probability, model, "lesion"))
 
 
-def _seen(prepared: Prepared) -> Glimpse | None:
-    """Give what is known already of the one contrast that is there."""
+def _seen(prepared: Prepared) -> tuple[FloatArray, FloatArray] | None:
+    """Give cord and lesion of the one contrast that is there, where they are known already."""
     there = [place for place, channel in enumerate(prepared.channels) if channel is not None]
     if len(there) != 1 or not prepared.glimpses:
         return None
     seen = prepared.glimpses[there[0]]
-    return None if seen is None or seen.lesion is None else seen
+    return None if seen is None or seen.lesion is None else (seen.cord, seen.lesion)
 
 
 def _rounded(probability: FloatArray) -> FloatArray:
     """Round to multiples of 2^-16, so that background is 0 and the files take a tenth."""
-    rounded = np.rint(probability * np.float32(2**16)) * np.float32(2**-16)
-    return np.ascontiguousarray(rounded)
+    steps = np.multiply(probability, np.float32(2**16), order="C")
+    np.rint(steps, out=steps)
+    return np.multiply(steps, np.float32(2**-16), out=steps)
 
 
 def _vote(

@@ -7,10 +7,12 @@ from collections.abc import Sequence
 import numpy as np
 from scipy import ndimage
 
-from bids_app.records import BoolArray, FloatArray, Segmentation
+from bids_app.records import BoolArray, FloatArray
 from bids_app.segmentation.inputs import cut_round
 
 Spacing = tuple[float, float, float]
+Reading = tuple[FloatArray, FloatArray]
+"""Probability of cord and of lesion, each of shape (i, j, k)."""
 
 # Below this another contrast shows nothing. Of 107 true lesions that the reference showed on
 # development sessions 18 had no more within 5 mm, of 15 false ones 12 (docs/accuracy.md).
@@ -23,17 +25,17 @@ _LIKELY = 0.5
 
 
 def highest(
-    readings: Sequence[Segmentation],
+    readings: Sequence[Reading],
     spacing_mm: Spacing,
     second_penalty: float,
     reference_penalty: float,
-) -> tuple[FloatArray, FloatArray]:
+) -> Reading:
     """Merge the readings of single contrasts on one grid.
 
     Parameters
     ----------
-    readings : sequence of Segmentation
-        The reference first.
+    readings : sequence of tuple of ndarray
+        Cord and lesion as each contrast shows them; the reference first.
     spacing_mm : tuple of float
     second_penalty : float
         Logits taken off what any contrast but the reference says of lesions.
@@ -47,13 +49,12 @@ def highest(
     cord, lesion : ndarray of shape (i, j, k), float32
         The cord is the reference's.
     """
-    first, *others = readings
-    lesion = first.lesion
+    (cord, lesion), *others = readings
     if reference_penalty:
         lesion = _doubted(lesion, others, spacing_mm, reference_penalty)
-    for other in others:
-        lesion = np.maximum(lesion, lowered(other.lesion, second_penalty))
-    return first.cord, lesion
+    for _, other in others:
+        lesion = np.maximum(lesion, lowered(other, second_penalty))
+    return cord, lesion
 
 
 def lowered(probability: FloatArray, logits: float) -> FloatArray:
@@ -64,13 +65,16 @@ def lowered(probability: FloatArray, logits: float) -> FloatArray:
     >>> [round(float(each), 3) for each in lowered(np.float32([0, 0.5, 1]), 1.0)]
     [0.0, 0.269, 1.0]
     """
-    odds_against = (1 - probability) * np.float32(np.exp(logits))
-    tiny = np.finfo(np.float32).tiny
-    return np.asarray(probability / np.maximum(probability + odds_against, tiny))
+    result = np.zeros_like(probability)
+    # Most of an image is background, and stays it.
+    likely = probability > 0
+    some = probability[likely]
+    result[likely] = some / (some + (1 - some) * np.float32(np.exp(logits)))
+    return result
 
 
 def _doubted(
-    lesion: FloatArray, others: Sequence[Segmentation], spacing_mm: Spacing, penalty: float
+    lesion: FloatArray, others: Sequence[Reading], spacing_mm: Spacing, penalty: float
 ) -> FloatArray:
     """Lower what is likely where another contrast shows the cord and nothing else."""
     likely = lesion > _LIKELY
@@ -79,9 +83,9 @@ def _doubted(
     # With room for what lies near, and nothing more: images are large.
     box = cut_round(lesion, np.diag([*spacing_mm, 1.0]), (_NEAR_MM, _NEAR_MM, _NEAR_MM))
     silent = np.zeros(likely[box].shape, bool)
-    for other in others:
-        silent |= _within(other.cord[box] >= _LIKELY, spacing_mm, _CORD_MM) & ~_within(
-            other.lesion[box] >= _SILENT, spacing_mm, _NEAR_MM
+    for cord, other in others:
+        silent |= _within(cord[box] >= _LIKELY, spacing_mm, _CORD_MM) & ~_within(
+            other[box] >= _SILENT, spacing_mm, _NEAR_MM
         )
     doubted = lesion.copy()
     below = np.maximum(lowered(lesion[box], penalty), np.float32(_LIKELY))

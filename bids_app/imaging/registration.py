@@ -151,7 +151,8 @@ def _starts(scene: Scene, similarity: Similarity) -> list[FloatArray]:
         if scene.fixed_line is not None and scene.other_line is not None:
             pose = lay_onto(scene.fixed_line, scene.other_line, scene.centre_mm, along)
             if pose is not None:
-                starts.append(pose)
+                # A search from masks that differ in a few voxels is to be the same search.
+                starts.append(pose.round())
         else:
             grid: list[FloatArray] = [
                 np.array([right, front, along, pitch, 0.0, 0.0])

@@ -6,6 +6,8 @@ import argparse
 import atexit
 import gc
 import logging
+import os
+import signal
 import sys
 from collections.abc import Sequence
 from functools import cache
@@ -43,7 +45,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     verbose = getattr(namespace, "verbosity", 0)
     _log_to_terminal(verbose)
     try:
-        return int(namespace.run(namespace))
+        code = int(namespace.run(namespace))
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:
+        return _seen_enough()
     except CordLesionError as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
         return error.exit_code
@@ -63,6 +69,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
             file=sys.stderr,
         )
         return CordLesionError.exit_code
+
+
+def _seen_enough() -> int:
+    """End as a program does that writes to one that has gone, such as ``head``.
+
+    Python would complain once more as it leaves and finds something left to write.
+    """
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 128 + signal.SIGPIPE
 
 
 class _Terminal(logging.StreamHandler[TextIO]):

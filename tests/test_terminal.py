@@ -9,6 +9,7 @@ import os
 import pty
 import re
 import select
+import signal
 import subprocess
 import sys
 import time
@@ -240,3 +241,9 @@ def test_the_real_command_in_a_terminal(tmp_path: Path) -> None:
     assert shown.rstrip().splitlines()[-1].startswith("Participant: 0 done")
     (record,) = (tmp_path / "out/logs").glob("run-*_summary.json")
     assert [unit["status"] for unit in json.loads(record.read_text())["units"]] == ["failed"] * 2
+
+
+def test_a_reader_that_has_seen_enough_is_no_fault() -> None:
+    command = f"{sys.executable} -m bids_app.cli models info box | true; exit ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (128 + signal.SIGPIPE, "")

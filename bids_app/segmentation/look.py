@@ -23,7 +23,8 @@ _MIN_WEIGHT = 0.05
 # One that has more of it somewhere is not, however well others see: the network answers a little
 # otherwise in each, and without it masks of lesions agree with 0.987 to 0.995 (docs/speed.md).
 _MUCH_WEIGHT = 0.2
-_MOST = 0.5
+# A tile with less than this everywhere is the lesser one wherever the cord runs.
+_HALF = 0.5
 # A piece of the first pass smaller than this share of the largest is not followed.
 _MIN_SHARE = 0.05
 

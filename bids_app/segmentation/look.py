@@ -122,7 +122,7 @@ def lesser(cord: BoolArray, tiles: Sequence[Tile]) -> list[bool]:
     boxes = [tuple(part for part in tile if isinstance(part, slice)) for tile in tiles]
     if any(len(box) < cord.ndim for box in boxes):
         return [False] * len(boxes)
-    return [bool(share < _MOST) for share in _weightiest(boxes, np.argwhere(cord))]
+    return [bool(share < _HALF) for share in _weightiest(boxes, np.argwhere(cord))]
 
 
 def _weightiest(boxes: Sequence[tuple[slice, ...]], places: IntArray) -> FloatArray:

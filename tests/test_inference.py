@@ -154,7 +154,7 @@ def test_an_accelerator_without_memory_is_asked_for_less(
     )
     monkeypatch.setattr(tiles, "has_fast_bf16", lambda _: False)
     prepared = Prepared((Volume(*imaged.first), None))
-    plain = load_model(BOX, cpu, by_pytorch=True)  # by PyTorch, as on an accelerator
+    plain = load_model(BOX, cpu, by_pytorch=True)  # as on an accelerator
     crowded = replace(plain, networks=(_Crowded(plain.networks[0], failures),))
     probability = predict(prepared, crowded, quick=True)
     assert np.array_equal(probability, predict(prepared, plain, quick=True))

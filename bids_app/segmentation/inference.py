@@ -26,7 +26,8 @@ def segment_contrasts(
 ) -> tuple[Segmentation, ...]:
     """Segment cord and lesions of a session as often as the model looks at it.
 
-    Parameters and errors are those of `segment`.
+    Parameters and errors are those of `segment`. What was seen of the contrasts before they were
+    aligned (`Prepared.glimpses`) is not read again, except for votes: it is the mean of the folds.
 
     Returns
     -------
@@ -67,8 +68,7 @@ def segment(
     Parameters
     ----------
     prepared : Prepared
-        Reference and second contrast, a missing one None, in any orientation. Of a contrast by
-        itself, what was seen before the alignment (`Prepared.glimpses`) counts.
+        Reference and second contrast, a missing one None, in any orientation.
     model : Model
     cord_model : Model, optional
         Gives the cord of a model that has none, and where to cut images for one that was
@@ -114,9 +114,6 @@ def _read(
     prepared: Prepared, model: Model, outside: FloatArray | None
 ) -> tuple[FloatArray, FloatArray]:
     """Give the probability of cord and of lesion, the mean of the folds."""
-    seen = _seen(prepared)
-    if seen is not None:
-        return _rounded(seen[0]), _rounded(seen[1])
     probability = predict_in_cut(prepared, model, outside)
     cord = outside
     if cord is None or "cord" in model.manifest.outputs:
@@ -145,7 +142,6 @@ def _vote(
 ) -> Segmentation:
     """Run the folds one by one, and count those that say lesion."""
     shape = prepared.reference.data.shape
-    prepared = replace(prepared, glimpses=())  # they are of the first fold
     cord, lesion, votes = (np.zeros(shape, np.float32) for _ in range(3))
     for network in model.networks:
         one_cord, one_lesion = _read(prepared, replace(model, networks=(network,)), outside)

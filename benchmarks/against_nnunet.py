@@ -1,10 +1,11 @@
 """The app against nnU-Net's own command: same model, same machine, same run.
 
     python benchmarks/against_nnunet.py [one] [large] [many] [--repeats 3] [--sessions 20]
+        [--folds 5] [--device cuda]
 
 A session is a whole spine: T2w and STIR of 320x256x60 voxels (0.8x0.8x1 mm). nnU-Net's command is
 given both on one grid and predicts, nothing else; the app reads, aligns, predicts, measures, writes
-everything and makes the report. Both start cold, by turns, on all cores.
+everything and makes the report. Both start cold, by turns, on all cores, or on a GPU.
 
 one     the box, no mirroring on either side.
 large   nnU-Net's residual encoder M with random weights, `--folds`, mirroring on all axes for both;
@@ -12,7 +13,8 @@ large   nnU-Net's residual encoder M with random weights, `--folds`, mirroring o
 many    so many sessions in one run of the app; nnU-Net's command over a folder of the same, and
         once for each, of which `--repeats` are run and the median counts.
 
-Memory is the sum of the processes' shares (PSS), looked at five times a second.
+Memory is the sum of the processes' shares (PSS), looked at up to five times a second; so is a GPU,
+of which the share of the time in use and the most memory are told, other programs' included.
 """
 
 from __future__ import annotations
@@ -62,6 +64,7 @@ class Taken:
 
     seconds: float
     peak_mb: float
+    gpu: str = ""
 
 
 def main() -> None:
@@ -71,6 +74,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--sessions", type=int, default=20)
     parser.add_argument("--folds", type=int, default=1, help="of the large model")
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu", help="of both sides")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
@@ -85,10 +89,10 @@ def one(work: Path, arguments: argparse.Namespace) -> None:
     """Compare a cold session of the box."""
 
     def ours(run: int) -> Taken:
-        return _app(work / "bids", work / f"one-{run}")
+        return _app(work / "bids", work / f"one-{run}", arguments.device)
 
     def theirs(run: int) -> Taken:
-        return _nnunet(work / "images", work / f"nn-{run}", work / "exported", False)
+        return _nnunet(work / "images", work / f"nn-{run}", work / "exported", arguments.device)
 
     _by_turns("one session, the box, cold", ours, theirs, arguments.repeats)
     _tell_stages(work / f"one-{arguments.repeats - 1}")
@@ -100,10 +104,12 @@ def large(work: Path, arguments: argparse.Namespace) -> None:
     _write_large_model(work / "large", work / "large_nnunet", folds)
 
     def ours(run: int) -> Taken:
-        return _app(work / "bids", work / f"large-{run}", "--model", str(work / "large"))
+        model = ("--model", str(work / "large"))
+        return _app(work / "bids", work / f"large-{run}", arguments.device, *model)
 
     def theirs(run: int) -> Taken:
-        return _nnunet(work / "images", work / f"nnl-{run}", work / "large_nnunet", True, folds)
+        places = (work / "images", work / f"nnl-{run}", work / "large_nnunet")
+        return _nnunet(*places, arguments.device, folds, mirror=True)
 
     title = f"one session, residual encoder M, {folds} fold{'s' * (folds > 1)}, mirroring"
     _by_turns(title, ours, theirs, 1)
@@ -121,25 +127,30 @@ def many(work: Path, arguments: argparse.Namespace) -> None:
             (work / "folder").mkdir(exist_ok=True)
             shutil.copy(path, work / "folder" / path.name.replace("case", f"case{number:02d}"))
     shutil.copy(work / "bids" / "dataset_description.json", work / "cohort")
-    ours = _app(work / "cohort", work / "many")
-    theirs = _nnunet(work / "folder", work / "nn-many", work / "exported", False)
+    device = arguments.device
+    ours = _app(work / "cohort", work / "many", device)
+    theirs = _nnunet(work / "folder", work / "nn-many", work / "exported", device)
     each = [
-        _nnunet(work / "images", work / f"nn-cold-{run}", work / "exported", False)
+        _nnunet(work / "images", work / f"nn-cold-{run}", work / "exported", device)
         for run in range(arguments.repeats)
     ]
     cold = statistics.median(taken.seconds for taken in each)
     count = arguments.sessions
-    table = Table("what", "seconds", "a session", "peak memory, MB", "times slower")
+    table = Table("what", "seconds", "a session", "peak memory, MB", "times slower", "GPU")
     for name, taken in (
         ("the app, one run", ours),
         ("nnU-Net over the folder", theirs),
-        ("nnU-Net, once for each", Taken(cold * count, max(taken.peak_mb for taken in each))),
+        (
+            "nnU-Net, once for each",
+            Taken(cold * count, max(taken.peak_mb for taken in each), each[0].gpu),
+        ),
     ):
         table.add_row(
             name,
             *(f"{number:.1f}" for number in (taken.seconds, taken.seconds / count)),
             f"{taken.peak_mb:.0f}",
             f"{taken.seconds / ours.seconds:.2f}",
+            taken.gpu,
         )
     table.title = f"{count} sessions"
     Console().print(table)
@@ -153,7 +164,7 @@ def _by_turns(
     for run in range(repeats):
         for name, act in zip(taken, (ours, theirs), strict=True):
             taken[name].append(act(run))
-    table = Table("what", "seconds, median", "range", "peak memory, MB", title=title)
+    table = Table("what", "seconds, median", "range", "peak memory, MB", "GPU", title=title)
     for name, runs in taken.items():
         seconds = sorted(one.seconds for one in runs)
         table.add_row(
@@ -161,34 +172,43 @@ def _by_turns(
             f"{statistics.median(seconds):.1f}",
             f"{seconds[0]:.1f} to {seconds[-1]:.1f}",
             f"{max(one.peak_mb for one in runs):.0f}",
+            runs[-1].gpu,
         )
     medians = [statistics.median(one.seconds for one in runs) for runs in taken.values()]
     Console().print(table, f"The app is {medians[1] / medians[0]:.2f} times as fast.")
 
 
-def _app(bids_dir: Path, out_dir: Path, *more: str) -> Taken:
+def _app(bids_dir: Path, out_dir: Path, device: str, *more: str) -> Taken:
     command = [sys.executable, str(ROOT / "run.py"), str(bids_dir), str(out_dir), "participant"]
-    return _watch([*command, *more])
+    return _watch([*command, "--device", device, *more], device)
 
 
-def _nnunet(images: Path, out: Path, model: Path, mirror: bool, folds: int = 1) -> Taken:
+def _nnunet(
+    images: Path, out: Path, model: Path, device: str, folds: int = 1, *, mirror: bool = False
+) -> Taken:
     command = str(Path(sys.executable).with_name("nnUNetv2_predict_from_modelfolder"))
     places = ["-i", str(images), "-o", str(out), "-m", str(model)]
-    how = ["-f", *map(str, range(folds)), "-device", "cpu", "-npp", "1", "-nps", "1"]
-    return _watch([command, *places, *how, *([] if mirror else ["--disable_tta"])])
+    how = ["-f", *map(str, range(folds)), "-device", device]
+    # A CPU has its hands full with the network; beside a GPU nnU-Net's own numbers hold.
+    helpers = ["-npp", "1", "-nps", "1"] if device == "cpu" else []
+    return _watch(
+        [command, *places, *how, *helpers, *([] if mirror else ["--disable_tta"])], device
+    )
 
 
-def _watch(command: list[str]) -> Taken:
-    """Run a command in a session of its own and watch the memory of its processes."""
+def _watch(command: list[str], device: str) -> Taken:
+    """Run a command in a session of its own and watch the memory of its processes, and a GPU."""
     start = time.monotonic()
     process = subprocess.Popen(
         command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True
     )
-    peak, over = [0.0], threading.Event()
+    peak, over, gpu = [0.0], threading.Event(), list[tuple[int, int]]()
 
     def look() -> None:
         while not over.wait(0.2):
             peak[0] = max(peak[0], _memory_mb(process.pid))
+            if device == "cuda":
+                gpu.append(_gpu_now())
 
     thread = threading.Thread(target=look)
     thread.start()
@@ -198,7 +218,21 @@ def _watch(command: list[str]) -> Taken:
     thread.join()
     if process.returncode:
         raise SystemExit(f"{' '.join(command)} failed:\n{errors.decode()[-2000:]}")
-    return Taken(seconds, peak[0])
+    told = ""
+    if gpu:
+        use, most = statistics.mean(use for use, _ in gpu), max(mib for _, mib in gpu)
+        told = f"{use:.0f} % of the time, {most} MiB"
+    return Taken(seconds, peak[0], told)
+
+
+def _gpu_now() -> tuple[int, int]:
+    """Ask NVIDIA's program for what share of the time the first GPU is in use, and for its MiB."""
+    query = ["--query-gpu=utilization.gpu,memory.used", "--format=csv,noheader,nounits"]
+    answer = subprocess.run(
+        ["nvidia-smi", "--id=0", *query], capture_output=True, text=True, check=True
+    )
+    use, mib = answer.stdout.split(",")
+    return int(use), int(mib)
 
 
 def _memory_mb(session: int) -> float:
@@ -215,17 +249,21 @@ def _tell_stages(out_dir: Path) -> None:
     """Read the run's log: seconds of each stage and inside the network, median over sessions."""
     stages: dict[str, list[float]] = defaultdict(list)
     stage, since, network, sessions = "", 0.0, 0.0, []
+    inside_at, done_at = [], []
     for line in next((out_dir / "logs").glob("run-*.log")).read_text().splitlines():
-        stamp, _, rest = line.partition(" INFO ")
         if "network: " in line:
-            network += float(re.findall(r"in ([\d.]+) s", line)[0])
+            seconds = float(re.findall(r"in ([\d.]+) s", line)[0])
+            network += seconds
+            inside_at.append((_seconds_at(line) - seconds, _seconds_at(line)))
+        _, _, rest = line.partition(" INFO ")
         if not rest.startswith("bids_app.stage ") and ": done" not in rest:
             continue
-        now = datetime.strptime(stamp, "%Y-%m-%d %H:%M:%S,%f").timestamp()
+        now = _seconds_at(line)
         if stage in STAGES:
             stages[stage].append(now - since)
         if ": done" in rest:
             sessions.append(network)
+            done_at.append(now)
             network = 0.0
         stage, since = rest.split()[-1], now
     whole = sum(statistics.median(stages[name]) for name in STAGES if stages[name])
@@ -236,6 +274,27 @@ def _tell_stages(out_dir: Path) -> None:
         f"Seconds of a session by stage: {parts}; together {whole:.2f}, of which inside the "
         f"network {inside:.2f} ({100 * inside / whole:.0f} %)."
     )
+    if len(done_at) > 1:
+        share = _covered(inside_at, min(done_at), max(done_at))
+        Console().print(
+            f"From the second session on a network of one or the other session runs for "
+            f"{100 * share:.0f} % of the time by the clock."
+        )
+
+
+def _seconds_at(line: str) -> float:
+    """Read the time at the start of a line of the log."""
+    return datetime.strptime(line[:23], "%Y-%m-%d %H:%M:%S,%f").timestamp()
+
+
+def _covered(spans: list[tuple[float, float]], start: float, stop: float) -> float:
+    """Give the share of the time from `start` to `stop` that lies in at least one span."""
+    covered, reached = 0.0, start
+    for first, last in sorted(spans):
+        last = min(last, stop)
+        covered += max(0.0, last - max(first, reached))
+        reached = max(reached, last)
+    return covered / (stop - start)
 
 
 def _as_nnunet_wants(bids_dir: Path, images: Path, name: str) -> None:

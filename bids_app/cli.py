@@ -7,6 +7,7 @@ import atexit
 import gc
 import logging
 import os
+import select
 import signal
 import sys
 from collections.abc import Sequence
@@ -48,8 +49,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         code = int(namespace.run(namespace))
         sys.stdout.flush()
         return code
-    except BrokenPipeError:
-        return _seen_enough()
     except CordLesionError as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
         return error.exit_code
@@ -57,6 +56,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("Stopped by SIGINT.", file=sys.stderr)
         return 130
     except Exception as error:
+        if isinstance(error, BrokenPipeError) and _reader_has_gone():
+            return _seen_enough()
         refused = output_refused(error) if isinstance(error, OSError) else None
         if refused is not None:
             print(f"{type(refused).__name__}: {refused}", file=sys.stderr)
@@ -69,6 +70,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
             file=sys.stderr,
         )
         return CordLesionError.exit_code
+
+
+def _reader_has_gone() -> bool:
+    """Say whether nobody reads standard output any more; another pipe may be the broken one."""
+    poll = select.poll()
+    poll.register(sys.stdout.fileno(), 0)
+    return any(event & select.POLLERR for _, event in poll.poll(0))
 
 
 def _seen_enough() -> int:

@@ -162,21 +162,6 @@ def sessions_at_once(sessions: int, cpus: int, memory_bytes: int) -> int:
     return max(1, min(sessions, cpus, memory_bytes // _SESSION_BYTES))
 
 
-def may_use_gpu(device: str, devices: Path = Path("/dev")) -> bool:
-    """Tell whether a GPU may be used, without asking PyTorch, which takes seconds to load.
-
-    Parameters
-    ----------
-    device : str
-        ``auto``, ``cpu`` or ``cuda``.
-    devices : Path
-        Where drivers put what they serve: NVIDIA's, AMD's ``kfd``, and ``dxg`` on Windows.
-    """
-    if device != "auto":
-        return device != "cpu"
-    return any(next(devices.glob(name), None) for name in ("nvidia[0-9]*", "kfd", "dxg"))
-
-
 def _folders(root: Path, membership: str, controller: str) -> Iterator[Path]:
     """Yield the folders whose limits hold: the process's own group and all above it."""
     for mount in (root, root / controller, root / "cpu,cpuacct"):

@@ -6,9 +6,13 @@ from collections.abc import Callable, Iterator, Sequence
 
 from bids_app.execution.local import run_jobs
 from bids_app.execution.parallel import run_at_once
+from bids_app.gpus import ask_gpus, may_use_gpu, sessions_on_gpu
 from bids_app.records import Job, Outcome
-from bids_app.resources import may_use_gpu, sessions_at_once
+from bids_app.resources import sessions_at_once
 from bids_app.worker import Worker
+
+# CUDA's libraries may take as much of the machine's own memory as a session does. Not measured.
+_TIMES_MEMORY_WITH_CUDA = 2
 
 
 def do_sessions(
@@ -16,7 +20,7 @@ def do_sessions(
 ) -> Iterator[Outcome]:
     """Do each session and yield its outcome as soon as it is known.
 
-    On a GPU, sessions are done one after the other: one alone keeps it at work.
+    Sessions share a GPU, where it has room: most of a session's time is beside the network.
 
     Parameters
     ----------
@@ -42,9 +46,10 @@ def do_sessions(
     crash = options.stop_on_first_crash
 
     def processes(number: int) -> int:
-        if may_use_gpu(options.device):
-            return 1
-        return sessions_at_once(number, options.n_cpus, options.memory_bytes)
+        on_gpu = may_use_gpu(options.device)
+        memory_bytes = options.memory_bytes // (_TIMES_MEMORY_WITH_CUDA if on_gpu else 1)
+        most = sessions_at_once(number, options.n_cpus, memory_bytes)
+        return min(most, sessions_on_gpu(ask_gpus())) if on_gpu and most > 1 else most
 
     if processes(len(jobs)) == 1:
         yield from run_jobs(jobs, worker, crash)

@@ -13,6 +13,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -21,10 +22,11 @@ from support import ROOT
 
 from bids_app.errors import MissingResource, UnitError
 from bids_app.execution.parallel import run_at_once
+from bids_app.gpus import ask_gpus, may_use_gpu
 from bids_app.lesions.preset import load_preset
 from bids_app.options import Options
 from bids_app.records import Job, Outcome
-from bids_app.resources import may_use_gpu, sessions_at_once
+from bids_app.resources import sessions_at_once
 from bids_app.segmentation.manifest import find_model, read_manifest
 from bids_app.sessions import do_sessions
 from bids_app.worker import Worker
@@ -190,10 +192,12 @@ def _alive(process: int) -> bool:
         return False
 
 
-def _worker(tmp_path: Path, n_cpus: int) -> Worker:
+def _worker(tmp_path: Path, n_cpus: int, device: str = "cpu") -> Worker:
     folder = find_model(None)
     manifest = read_manifest(folder)
-    options = Options(tmp_path, tmp_path / "out", device="cpu", n_cpus=n_cpus)
+    options = Options(
+        tmp_path, tmp_path / "out", device=device, n_cpus=n_cpus, memory_bytes=64 * GIB
+    )
     return Worker(options, load_preset("default"), manifest)
 
 
@@ -241,3 +245,36 @@ def test_few_sessions_and_one_core_need_no_processes(tmp_path: Path) -> None:
         outcomes = list(do_sessions(jobs, _worker(tmp_path, n_cpus), told.append))
         assert [outcome.status for outcome in outcomes] == ["failed"] * len(jobs)
     assert told == []
+
+
+@pytest.mark.parametrize(
+    ("answer", "at_once"),
+    [
+        ("echo '81000, Default, Disabled'", [4]),
+        ("echo '81000, Default, Disabled'; echo '16000, Default, [N/A]'", [2]),
+        ("echo '8000, Default, [N/A]'", []),
+        ("echo '81000, Exclusive_Process, Disabled'", []),
+        ("echo '81000, Default, Enabled'", []),
+        ("echo '[N/A], Default, Disabled'", []),
+        ("echo 'NVIDIA-SMI has failed'; exit 9", []),
+        (None, []),
+    ],
+)
+def test_sessions_share_a_gpu_that_has_room(
+    answer: str | None, at_once: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The images are not there: each fails before a GPU is needed."""
+    programs = tmp_path / "programs"
+    programs.mkdir()
+    if answer is not None:
+        (programs / "nvidia-smi").write_text(f"#!/bin/sh\n{answer}\n")
+        (programs / "nvidia-smi").chmod(0o755)
+    monkeypatch.setenv("PATH", str(programs))
+    ask_gpus.cache_clear()
+    told: list[int] = []
+    outputs = {"lesion_mask": tmp_path / "none_label-lesion_mask.nii.gz"}
+    jobs = [replace(one, outputs=outputs) for one in JOBS]
+    outcomes = list(do_sessions(jobs, _worker(tmp_path, 4, "cuda"), told.append))
+    ask_gpus.cache_clear()
+    assert [outcome.status for outcome in outcomes] == ["failed"] * len(JOBS)
+    assert told == at_once

@@ -19,6 +19,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from bids_app.errors import CordLesionError
 from bids_app.records import Outcome
 from bids_app.terminal.progress import RunProgress, TimeLeft, duration, is_live
 from bids_app.terminal.stages import LOGGER, entering, starting
@@ -247,3 +248,16 @@ def test_a_reader_that_has_seen_enough_is_no_fault() -> None:
     command = f"{sys.executable} -m bids_app.cli models info box | true; exit ${{PIPESTATUS[0]}}"
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (128 + signal.SIGPIPE, "")
+
+
+def test_a_pipe_that_is_not_the_readers_is_a_fault() -> None:
+    program = (
+        "import sys\n"
+        "from bids_app import cli\n"
+        "def fail(_): raise BrokenPipeError('of a child')\n"
+        "cli._models_list = fail\n"
+        "sys.exit(cli.main(['models', 'list']))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.returncode == CordLesionError.exit_code, done.stderr
+    assert "BrokenPipeError: of a child" in done.stderr

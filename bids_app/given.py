@@ -63,7 +63,7 @@ def read_known(job: Job, reference: Volume) -> Known:
         For the cord mask.
     """
     contrasts = (job.reference.contrast, job.second.contrast if job.second else None)
-    return Known(_read_cord(job, to_canonical(reference)), _read_discs(job), contrasts)
+    return Known(_read_cord(job, reference), _read_discs(job), contrasts)
 
 
 def _read_cord(job: Job, reference: Volume) -> BoolArray | None:
@@ -72,7 +72,7 @@ def _read_cord(job: Job, reference: Volume) -> BoolArray | None:
         return None
     path = job.cord.path
     mask = to_canonical(read_label_map(path))
-    if not same_places(mask, reference):
+    if not same_places(mask, to_canonical(reference)):
         raise UnusableMask(
             f"{path} is not on the voxel grid of {job.reference.path.name}: resample the mask to "
             f"it, or leave {job.cord.dataset} out of --derivatives."
@@ -108,7 +108,7 @@ def add_levels(result: SessionResult, discs: Discs | None) -> SessionResult:
     vertebrae = measure_vertebrae(
         result.findings,
         result.lesions,
-        to_canonical(result.original).affine,
+        result.prepared.reference.affine,
         discs.positions_mm,
     )
     remarks = (*discs.remarks, *vertebrae.axis.remarks)

@@ -132,7 +132,7 @@ class Worker:
         """Carry the lesions to the template, where there are levels and a template."""
         if result.vertebrae is None or self.template is None:
             return result
-        affine = to_canonical(result.original).affine
+        affine = result.prepared.reference.affine
         carried = carry(result.findings, affine, result.vertebrae.axis, self.template)
         lesions = with_tissue(result.lesions, carried.tissues)
         return replace(result, lesions=lesions, in_template=carried)

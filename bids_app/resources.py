@@ -17,6 +17,9 @@ _MEMBERSHIP = Path("/proc/self/cgroup")
 _MEBIBYTE = 2**20
 # A session of ordinary size, with everything that its process loads, takes two thirds of it.
 _SESSION_BYTES = 1536 * _MEBIBYTE
+# Large networks take more: measured with one and five folds of 410 MB, see docs/speed.md.
+_BESIDE_WEIGHTS_BYTES = 1280 * _MEBIBYTE
+_TIMES_WEIGHTS = 3
 # Another process takes seconds to start: with fewer sessions that is not won back.
 _FEWEST_SESSIONS = 3
 # Slurm, Docker and Kubernetes all read a bare 8G as 8 x 2**30; GB is 10**9 as the SI says.
@@ -135,7 +138,7 @@ def machine_memory_bytes(environ: Mapping[str, str]) -> int:
     return default_memory_bytes(available, environ, _CGROUP_ROOT, _read(_MEMBERSHIP))
 
 
-def sessions_at_once(sessions: int, cpus: int, memory_bytes: int) -> int:
+def sessions_at_once(sessions: int, cpus: int, memory_bytes: int, weights_bytes: int = 0) -> int:
     """Give how many sessions to do at the same time, each in a process of its own.
 
     Parameters
@@ -144,6 +147,8 @@ def sessions_at_once(sessions: int, cpus: int, memory_bytes: int) -> int:
         Those that are not up to date.
     cpus, memory_bytes : int
         What all of them together may use.
+    weights_bytes : int
+        Of the model's files, which each of them loads.
 
     Returns
     -------
@@ -154,12 +159,15 @@ def sessions_at_once(sessions: int, cpus: int, memory_bytes: int) -> int:
     --------
     >>> sessions_at_once(10, 4, 16 * 2**30), sessions_at_once(10, 4, 4 * 2**30)
     (4, 2)
+    >>> sessions_at_once(10, 4, 16 * 2**30, 5 * 410_000_000)
+    2
     >>> sessions_at_once(2, 4, 16 * 2**30)
     1
     """
     if sessions < _FEWEST_SESSIONS:
         return 1
-    return max(1, min(sessions, cpus, memory_bytes // _SESSION_BYTES))
+    each = max(_SESSION_BYTES, _BESIDE_WEIGHTS_BYTES + _TIMES_WEIGHTS * weights_bytes)
+    return max(1, min(sessions, cpus, memory_bytes // each))
 
 
 def _folders(root: Path, membership: str, controller: str) -> Iterator[Path]:

@@ -9,6 +9,7 @@ from bids_app.execution.parallel import run_at_once
 from bids_app.gpus import ask_gpus, may_use_gpu, sessions_on_gpu
 from bids_app.records import Job, Outcome
 from bids_app.resources import sessions_at_once
+from bids_app.segmentation.manifest import find_model
 from bids_app.worker import Worker
 
 # CUDA's libraries may take as much of the machine's own memory as a session does. Not measured.
@@ -44,11 +45,12 @@ def do_sessions(
     """
     options = worker.options
     crash = options.stop_on_first_crash
+    weights_bytes = _weights_bytes(worker)
 
     def processes(number: int) -> int:
         on_gpu = may_use_gpu(options.device)
         memory_bytes = options.memory_bytes // (_TIMES_MEMORY_WITH_CUDA if on_gpu else 1)
-        most = sessions_at_once(number, options.n_cpus, memory_bytes)
+        most = sessions_at_once(number, options.n_cpus, memory_bytes, weights_bytes)
         return min(most, sessions_on_gpu(ask_gpus())) if on_gpu and most > 1 else most
 
     if processes(len(jobs)) == 1:
@@ -67,6 +69,13 @@ def do_sessions(
     at_once(number)
     threads = max(1, options.n_cpus // number)
     yield from run_at_once(left, worker.with_cpus(threads), worker, number, threads, crash)
+
+
+def _weights_bytes(worker: Worker) -> int:
+    """Give the size of the model's files; what is missing is missed when it is loaded."""
+    folder = find_model(worker.options.model)
+    files = (folder / name for name in worker.manifest.weights)
+    return sum(file.stat().st_size for file in files if file.is_file())
 
 
 def _is_done(worker: Worker, job: Job) -> bool:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import resource
 import subprocess
 import sys
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -87,6 +89,43 @@ def test_results_do_not_depend_on_how_many_tiles_are_read_at_once(
     with ThreadPoolExecutor(3) as pool:
         for one, other in zip(expected, pool.map(several, tiles), strict=True):
             assert torch.equal(one, other)
+
+
+def test_memory_that_is_given_back_is_taken_anew() -> None:
+    shape = (1, 2, 96, 96, 96)
+    network = nn.Sequential(nn.Conv3d(2, 32, 3, padding=1), nn.Conv3d(32, 2, 3, padding=1))
+    compiled_network, tile = CompiledNetwork(network, shape, 2, bf16=False), torch.randn(shape)
+    expected, full = compiled_network(tile), _resident_mb()
+    compiled_network.release()
+    # 32 channels of 96^3 voxels in single precision are 108 MB.
+    assert full - _resident_mb() > 90
+    assert torch.equal(compiled_network(tile), expected)
+
+
+def test_memory_in_use_is_not_given_back(network: nn.Module) -> None:
+    shape = (1, 2, 32, 32, 32)
+    compiled_network, tile = CompiledNetwork(network, shape, 2, bf16=False), torch.randn(shape)
+    expected = compiled_network(tile)
+    over = threading.Event()
+
+    def release() -> int:
+        times = 0
+        while not over.wait(0.005):
+            compiled_network.release()
+            times += 1
+        return times
+
+    with ThreadPoolExecutor(3) as pool:
+        releasing = pool.submit(release)
+        said = list(pool.map(compiled_network, [tile] * 20))
+        over.set()
+        assert releasing.result() > 1
+    assert all(torch.equal(each, expected) for each in said)
+
+
+def _resident_mb() -> float:
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * resource.getpagesize() / 1e6
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import gc
 import logging
 import os
 import pickle
+import shutil
 import signal
 import subprocess
 import sys
@@ -71,6 +72,28 @@ def at_once(work: Work, stop_on_first_crash: bool = False) -> list[Outcome]:
 )
 def test_how_many_at_once(sessions: int, cpus: int, memory_bytes: int, expected: int) -> None:
     assert sessions_at_once(sessions, cpus, memory_bytes) == expected
+
+
+@pytest.mark.parametrize(
+    ("megabytes", "expected"), [(10, 8), (80, 8), (410, 5), (5 * 410, 1), (100_000, 1)]
+)
+def test_large_models_leave_room_for_fewer(megabytes: int, expected: int) -> None:
+    assert sessions_at_once(100, 8, 12 * GIB, megabytes * 1_000_000) == expected
+
+
+def test_the_weights_of_a_large_model_are_counted(tmp_path: Path) -> None:
+    """Each image is missing and fails; with the box three would be done at once."""
+    outputs = {"lesion_mask": tmp_path / "none_label-lesion_mask.nii.gz"}
+    jobs = [replace(one, outputs=outputs) for one in JOBS]
+    folder = shutil.copytree(find_model(None), tmp_path / "large")
+    for megabytes, expected in ((0, [3]), (1000, [])):
+        with (folder / "fold_0.safetensors").open("r+b") as weights:
+            weights.truncate(1_000_000 * megabytes)  # a hole, which takes no room on the disk
+        worker = _worker(tmp_path, 3)
+        options = replace(worker.options, model=str(folder), memory_bytes=5 * GIB)
+        told: list[int] = []
+        list(do_sessions(jobs, Worker(options, worker.preset, worker.manifest), told.append))
+        assert told == expected
 
 
 @pytest.mark.parametrize(

@@ -65,10 +65,10 @@ class CompiledNetwork(nn.Module):
             # Pinned to cores, two processes would choose the same ones.
             "ENABLE_CPU_PINNING": False,
         }
-        compiled = openvino.Core().compile_model(_translate(network, shape), "CPU", settings)
+        self._compiled = openvino.Core().compile_model(_translate(network, shape), "CPU", settings)
         self._requests: queue.SimpleQueue[Any] = queue.SimpleQueue()
         for _ in range(self.streams):
-            self._requests.put(compiled.create_infer_request())
+            self._requests.put(self._compiled.create_infer_request())
 
     def forward(self, tile: Tensor) -> Tensor:
         """Give the logits of a tile of the shape that the network was compiled for."""
@@ -78,6 +78,22 @@ class CompiledNetwork(nn.Module):
         finally:
             self._requests.put(request)
         return torch.from_numpy(result)
+
+    def release(self) -> None:
+        """Give back the memory of the layers' results, which the next call takes anew.
+
+        While another thread is at work with it, it keeps the memory, for that thread to give back.
+        """
+        idle: list[Any] = []
+        try:
+            while len(idle) < self.streams:
+                idle.append(self._requests.get_nowait())
+            self._compiled.release_memory()
+        except queue.Empty:
+            pass
+        finally:
+            for request in idle:
+                self._requests.put(request)
 
 
 def _load_openvino() -> ModuleType:
@@ -150,7 +166,9 @@ def _layer(ops: Any, layer: nn.Module, image: Any) -> Any:
 def _numbers(ops: Any, weights: Tensor, dimensions: int = 0) -> Any:
     """Give weights as a constant; with `dimensions`, one number a channel."""
     values = weights.detach().float().numpy()
-    return ops.constant(values.reshape(1, -1, *[1] * dimensions) if dimensions else values)
+    if dimensions:
+        values = values.reshape(1, -1, *[1] * dimensions)
+    return ops.constant(values, shared_memory=True)
 
 
 def _convolve(ops: Any, layer: Any, image: Any) -> Any:

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from bids_app.networks import has_fast_bf16
 from bids_app.records import BoolArray
+from bids_app.segmentation.compiled import CompiledNetwork
 from bids_app.segmentation.look import Tile, lesser, tiles_for
 from bids_app.segmentation.weights import Model, memory_format
 
@@ -176,6 +177,9 @@ def _slide_folds(
     for number, network in enumerate(model.networks):
         fold = _slide_fold(region, network, model, turns, {} if number else known)
         total = fold if total is None else replace(fold, logits=total.logits + fold.logits)
+        if len(model.networks) > 1 and isinstance(network, CompiledNetwork):
+            # Half a gigabyte of a large fold's, while the others need theirs.
+            network.release()
     if total is None:
         raise ValueError("a model needs at least one network")
     return replace(total, logits=total.logits / len(model.networks))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import NamedTuple
 
 # Official order of BIDS 1.11 (schema `rules.entities`), with the long names of the schema and
@@ -132,12 +133,30 @@ def build_name(entities: Mapping[str, str], suffix: str, extension: str) -> str:
     >>> build_name({"desc": "preproc", "space": "T2w", "sub": "01"}, "STIR", ".nii.gz")
     'sub-01_space-T2w_desc-preproc_STIR.nii.gz'
     """
-    keys = sorted(entities, key=lambda key: (_ORDER.get(key, _UNKNOWN_RANK), key))
+    keys = _in_order(tuple(entities))
     name = "_".join([f"{key}-{entities[key]}" for key in keys] + [suffix + extension])
-    parsed = parse_name(name)
-    if parsed is None or parsed.entities != dict(entities) or parsed.suffix != suffix:
+    fits = all([_is_entity(key, entities[key]) for key in keys])
+    if not keys or not fits or not _is_tail(suffix, extension):
         raise ValueError(f"{name!r} is not a BIDS name")
     return name
+
+
+# A plan builds tens of thousands of names of the same few parts.
+@lru_cache(maxsize=1024)
+def _in_order(keys: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(sorted(keys, key=lambda key: (_ORDER.get(key, _UNKNOWN_RANK), key)))
+
+
+@lru_cache(maxsize=1024)
+def _is_entity(key: str, label: str) -> bool:
+    match = _ENTITY.fullmatch(f"{key}-{label}")
+    return match is not None and match.groups() == (key, label)
+
+
+@lru_cache(maxsize=1024)
+def _is_tail(suffix: str, extension: str) -> bool:
+    match = _TAIL.fullmatch(suffix + extension)
+    return match is not None and match.groups() == (suffix, extension)
 
 
 def short_key(name: str) -> str | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
@@ -32,7 +33,7 @@ class Scan:
     entities: Mapping[str, str]
     suffix: str
 
-    @property
+    @cached_property
     def contrast(self) -> str:
         """Name the contrast: ``acq-STIR_T2w`` is a STIR, whatever its suffix says."""
         acquisition = self.entities.get("acq", "").upper()

@@ -135,7 +135,7 @@ def build_name(entities: Mapping[str, str], suffix: str, extension: str) -> str:
     """
     keys = _in_order(tuple(entities))
     name = "_".join([f"{key}-{entities[key]}" for key in keys] + [suffix + extension])
-    fits = all([_is_entity(key, entities[key]) for key in keys])
+    fits = all(_is_entity(key, label) for key, label in entities.items())
     if not keys or not fits or not _is_tail(suffix, extension):
         raise ValueError(f"{name!r} is not a BIDS name")
     return name

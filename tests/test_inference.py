@@ -251,10 +251,9 @@ def test_what_only_the_reference_shows_has_to_be_surer_and_keeps_its_extent() ->
     np.testing.assert_array_equal(unseen[..., :45], lesion[..., :45])
 
 
-# With slices of 5 mm a few voxels of small lesions are more: 0.996 where it was looked at.
-@pytest.mark.parametrize(("grid", "least"), [(ISOTROPIC, 0.995), (AXIAL, 0.99)])
+@pytest.mark.parametrize("grid", [ISOTROPIC, AXIAL])
 def test_a_session_is_what_it_is_with_all_tiles(
-    model: Model, grid: Protocol, least: float, monkeypatch: pytest.MonkeyPatch
+    model: Model, grid: Protocol, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rng = np.random.default_rng(21)
     imaged = image_session(rng, draw_spine(rng, 6), -110.0, Recipe(ISOTROPIC, grid, "STIR"))
@@ -265,7 +264,8 @@ def test_a_session_is_what_it_is_with_all_tiles(
     theirs = find_lesions(reference, second, model, load_preset("box")).findings
     assert ours.lesion.any() and ours.instances.max() == theirs.instances.max()
     assert dice(ours.cord, theirs.cord) >= 0.995
-    assert dice(ours.lesion, theirs.lesion) >= least
+    # With slices of 5 mm: 0.9979 in bfloat16, with AMX and without, 0.9958 in float32.
+    assert dice(ours.lesion, theirs.lesion) >= 0.995
 
 
 def test_what_the_alignment_saw_of_the_contrasts_lies_on_the_grid_of_the_reference(

@@ -12,8 +12,8 @@ from pathlib import Path
 
 log = logging.getLogger("bids_app")
 
-# CUDA itself takes half a gigabyte in each process, nnU-Net's residual encoder L, with its images,
-# some four. A process that runs out all the same goes on in the machine's memory, see `tiles`.
+# On the safe side, not measured: CUDA's own share in each process, weights, and a large patch.
+# A process that runs out all the same goes on in the machine's memory, see `segmentation.tiles`.
 _SESSION_MIB = 6 * 1024
 _QUERY = "--query-gpu=memory.free,compute_mode,mig.mode.current"
 _ANSWER_SECONDS = 20.0

@@ -76,7 +76,8 @@ def _reader_has_gone() -> bool:
     """Say whether nobody reads standard output any more; another pipe may be the broken one."""
     poll = select.poll()
     poll.register(sys.stdout.fileno(), 0)
-    return any(event & select.POLLERR for _, event in poll.poll(0))
+    gone = select.POLLERR | select.POLLHUP  # Linux says the first of a pipe, macOS the second
+    return any(event & gone for _, event in poll.poll(0))
 
 
 def _seen_enough() -> int:
